@@ -1,0 +1,96 @@
+package elliptics
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
+)
+
+// The errors of servers, and those that the client produces in the same
+// vocabulary. Compare with errors.Is: what methods return wraps them.
+const (
+	ErrPermission      = wire.ErrPermission      // plain write to a committed record
+	ErrNotFound        = wire.ErrNotFound        // the group has no such record
+	ErrIO              = wire.ErrIO              // disk error of the server
+	ErrNoRoute         = wire.ErrNoRoute         // no connected node of the group, or too few groups succeeded
+	ErrTooBig          = wire.ErrTooBig          // read at or behind the end
+	ErrAgain           = wire.ErrAgain           // backend is busy
+	ErrInvalid         = wire.ErrInvalid         // bad sizes or flags
+	ErrNoSpace         = wire.ErrNoSpace         // backend is full
+	ErrReadOnly        = wire.ErrReadOnly        // backend is read-only
+	ErrRange           = wire.ErrRange           // commit beyond the reservation
+	ErrProtocol        = wire.ErrProtocol        // the peer does not speak the protocol
+	ErrConflict        = wire.ErrConflict        // compare-and-swap or timestamp refused
+	ErrChecksum        = wire.ErrChecksum        // the record is damaged on the server
+	ErrNotSupported    = wire.ErrNotSupported    // unknown command, or no backend for the group
+	ErrConnectionReset = wire.ErrConnectionReset // connection lost in the middle
+	ErrTimeout         = wire.ErrTimeout         // no answer in time
+)
+
+// ErrClosed: the Node was closed.
+var ErrClosed = errors.New("elliptics client is closed")
+
+// Error is what a single request to one group came to.
+type Error struct {
+	Op     string // read, write, lookup, …
+	Group  uint32
+	Remote string // host:port:family; empty when no server was asked
+	Key    Key
+	Err    error
+}
+
+func (e *Error) Error() string {
+	at := ""
+	if e.Remote != "" {
+		at = " at " + e.Remote
+	}
+	return fmt.Sprintf("%s %s in group %d%s: %v", e.Op, e.Key.Short(), e.Group, at, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Retry tells whether the same request may be sent again, see wire.Retry. An
+// error that is not from this package is never safe.
+func Retry(err error) wire.Retry {
+	var s wire.Status
+	if errors.As(err, &s) {
+		return s.Retry()
+	}
+	return wire.RetryNever
+}
+
+// GroupsError is returned when too few groups succeeded for the session's
+// checker. errors.Is finds the errors of all groups.
+type GroupsError struct {
+	Op     string
+	Key    Key
+	Need   int
+	OK     int
+	Groups []GroupResult
+}
+
+func (e *GroupsError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: %d of %d groups succeeded, %d needed", e.Op, e.Key.Short(), e.OK, len(e.Groups), e.Need)
+	for _, g := range e.Groups {
+		if g.Err != nil {
+			b.WriteString("; ")
+			b.WriteString(g.Err.Error())
+		}
+	}
+	return b.String()
+}
+
+// Unwrap returns the errors of the groups that failed.
+func (e *GroupsError) Unwrap() []error {
+	var errs []error
+	for _, g := range e.Groups {
+		if g.Err != nil {
+			errs = append(errs, g.Err)
+		}
+	}
+	return errs
+}

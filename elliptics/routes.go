@@ -1,0 +1,57 @@
+package elliptics
+
+import (
+	"sort"
+
+	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
+)
+
+// routeTable says which backend owns an id in a group. A table is never
+// changed: a new one replaces it, so that looking up takes no lock.
+type routeTable struct {
+	groups map[uint32][]route // sorted by id
+}
+
+type route struct {
+	id      wire.ID
+	remote  *remote
+	backend uint32
+}
+
+// newRouteTable builds a table from what each remote announced. Within a
+// group the first to announce an id keeps it.
+func newRouteTable(remotes []*remote) *routeTable {
+	t := &routeTable{groups: make(map[uint32][]route)}
+	for _, r := range remotes {
+		for backend, b := range r.backends {
+			for _, id := range b.IDs {
+				t.groups[b.Group] = append(t.groups[b.Group], route{id, r, backend})
+			}
+		}
+	}
+	for g, list := range t.groups {
+		sort.SliceStable(list, func(i, j int) bool { return list[i].id.Compare(list[j].id) < 0 })
+		unique := list[:0]
+		for i, e := range list {
+			if i == 0 || e.id != list[i-1].id {
+				unique = append(unique, e)
+			}
+		}
+		t.groups[g] = unique
+	}
+	return t
+}
+
+// owner is the entry with the greatest id that is not above id, or, going
+// round the ring, the one with the greatest id of all.
+func (t *routeTable) owner(group uint32, id wire.ID) (route, bool) {
+	list := t.groups[group]
+	if len(list) == 0 {
+		return route{}, false
+	}
+	i := sort.Search(len(list), func(i int) bool { return list[i].id.Compare(id) > 0 })
+	if i == 0 {
+		i = len(list)
+	}
+	return list[i-1], true
+}

@@ -1,0 +1,152 @@
+package elliptics
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
+)
+
+// Names of package wire that users of a Session need.
+type (
+	// Key is the id of an object, see Session.Key.
+	Key = wire.ID
+	// Time is a record's timestamp.
+	Time = wire.Time
+	// FileInfo says where a record is.
+	FileInfo = wire.FileInfo
+	// IOFlags are the flags of a storage request.
+	IOFlags = wire.IOFlags
+)
+
+// ParseKey reads a raw key of 128 hexadecimal digits.
+func ParseKey(s string) (Key, error) { return wire.ParseID(s) }
+
+// Session says where and how operations are done. It is immutable and cheap:
+// the With methods return a changed copy. It is safe for concurrent use.
+type Session struct {
+	node      *Node
+	groups    []uint32
+	namespace string
+	checker   Checker
+	timeout   time.Duration
+	timestamp Time
+	userFlags uint64
+	ioFlags   wire.IOFlags
+	flags     wire.Flags
+	traceID   uint64
+}
+
+// NewSession begins with groups, in the order in which they are asked, no
+// namespace, the checker Quorum, and the node's WaitTimeout.
+func (n *Node) NewSession(groups ...uint32) *Session {
+	return &Session{node: n, groups: slices.Clone(groups), checker: Quorum, timeout: n.cfg.WaitTimeout}
+}
+
+func (s *Session) with(change func(*Session)) *Session {
+	c := *s
+	change(&c)
+	return &c
+}
+
+// WithGroups uses other groups.
+func (s *Session) WithGroups(groups ...uint32) *Session {
+	return s.with(func(c *Session) { c.groups = slices.Clone(groups) })
+}
+
+// WithNamespace mixes a namespace into the keys that Key derives.
+func (s *Session) WithNamespace(namespace string) *Session {
+	return s.with(func(c *Session) { c.namespace = namespace })
+}
+
+// WithChecker decides differently when an operation on several groups has
+// succeeded.
+func (s *Session) WithChecker(checker Checker) *Session {
+	return s.with(func(c *Session) { c.checker = checker })
+}
+
+// WithTimeout bounds the wait for each packet of an answer.
+func (s *Session) WithTimeout(d time.Duration) *Session {
+	return s.with(func(c *Session) { c.timeout = d })
+}
+
+// WithTimestamp writes records with a given timestamp; zero: the time of the
+// call.
+func (s *Session) WithTimestamp(t Time) *Session {
+	return s.with(func(c *Session) { c.timestamp = t })
+}
+
+// WithUserFlags stores 64 bits of the user's with each record written.
+func (s *Session) WithUserFlags(flags uint64) *Session {
+	return s.with(func(c *Session) { c.userFlags = flags })
+}
+
+// WithIOFlags adds flags to every read and write.
+func (s *Session) WithIOFlags(flags IOFlags) *Session {
+	return s.with(func(c *Session) { c.ioFlags = flags })
+}
+
+// WithTraceID marks requests in the servers' logs.
+func (s *Session) WithTraceID(id uint64) *Session {
+	return s.with(func(c *Session) { c.traceID = id })
+}
+
+// WithTrace makes servers log everything about the requests.
+func (s *Session) WithTrace() *Session {
+	return s.with(func(c *Session) { c.flags |= wire.FlagTrace })
+}
+
+// Groups are the session's groups.
+func (s *Session) Groups() []uint32 { return slices.Clone(s.groups) }
+
+// Key derives the id of a named object, with the session's namespace.
+func (s *Session) Key(name string) Key { return wire.HashID(s.namespace, name) }
+
+// request sends one command to the owner of a key in one group.
+func (s *Session) request(ctx context.Context, op string, group uint32, h wire.Header, attr *wire.IOAttr, data [][]byte) ([]packet, error) {
+	fail := func(remote string, err error) ([]packet, error) {
+		return nil, &Error{Op: op, Group: group, Remote: remote, Key: h.ID, Err: err}
+	}
+	if err := s.node.ctx.Err(); err != nil {
+		return fail("", ErrClosed)
+	}
+	if err := ctx.Err(); err != nil {
+		return fail("", context.Cause(ctx))
+	}
+	owner, ok := s.node.routes.Load().owner(group, h.ID)
+	if !ok {
+		return fail("", wire.ErrNoRoute)
+	}
+	c := owner.remote.conn(&h.ID)
+	if c == nil {
+		return fail(owner.remote.name.String(), wire.ErrNoRoute)
+	}
+	h.Group = group
+	h.Backend = int32(owner.backend)
+	h.TraceID = s.traceID
+	h.Flags |= s.flags | wire.FlagNeedAck
+	packets, err := c.send(ctx, &h, attr, data, s.timeout)
+	if err != nil {
+		return fail(owner.remote.name.String(), err)
+	}
+	if last := packets[len(packets)-1]; last.header.Status != 0 {
+		release(packets)
+		return fail(owner.remote.name.String(), last.header.Status)
+	}
+	return packets, nil
+}
+
+// single is request for commands that answer one packet.
+func (s *Session) single(ctx context.Context, op string, group uint32, h wire.Header, attr *wire.IOAttr, data [][]byte) (packet, error) {
+	packets, err := s.request(ctx, op, group, h, attr, data)
+	if err != nil {
+		return packet{}, err
+	}
+	release(packets[1:])
+	return packets[0], nil
+}
+
+func (s *Session) noGroups(op string, key Key) error {
+	return &Error{Op: op, Key: key, Err: wire.ErrNoRoute}
+}
