@@ -1,0 +1,46 @@
+package node
+
+import (
+	"github.com/elliptics-registry/elliptics-registry/elliptics/node/engine"
+	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
+)
+
+// del removes the record of the header's id, committed or not.
+func del(r *request) wire.Status {
+	n := r.conn.node
+	if !r.hasAttr {
+		return wire.ErrInvalid
+	}
+	if r.backend.readOnly.Load() {
+		return wire.ErrReadOnly
+	}
+	if err := r.io.Decode(r.attr[:]); err != nil {
+		return wire.ErrInvalid
+	}
+	if r.io.Flags&wire.IOCacheOnly != 0 {
+		return wire.ErrNotSupported
+	}
+	commit, err := r.store.Update(n.life, engine.Key(r.hdr.ID), func(old *engine.Snapshot) (*engine.Change, error) {
+		if old == nil {
+			return nil, wire.ErrNotFound
+		}
+		return &engine.Change{Delete: true}, nil
+	})
+	if err != nil {
+		return n.statusOf(r, err)
+	}
+	return r.settle(commit)
+}
+
+// settle lets the next request for the key go on and waits until a change is
+// on stable storage.
+func (r *request) settle(commit *engine.Commit) wire.Status {
+	r.unlock()
+	n := r.conn.node
+	s := n.statusOf(r, commit.Wait(n.life))
+	if s == wire.ErrAgain {
+		// The change may have been made: not what ErrAgain promises.
+		s = wire.ErrIO
+	}
+	return s
+}

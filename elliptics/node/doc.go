@@ -1,0 +1,28 @@
+// Package node is the server side of the Elliptics protocol on a durable
+// store of one machine: what a process embeds to have a cluster of one
+// without running dnet_ioserv. Clients of the 2.26 and 3.0 lines, this
+// repository's and the original ones, talk to it as to a real server.
+//
+// A [Node] holds one or several backends, each a directory that belongs to
+// one group. It is reached over TCP (loopback unless told otherwise: the
+// protocol authenticates nobody) and, inside the process, over [Node.Dial].
+//
+// Requests for one key are executed in the order in which they arrive, except
+// those that ask not to be (flag NOLOCK). A write is answered when it is on
+// stable storage as the backend's sync mode says; requests that wait behind it
+// do not wait for the disk, so changes of one key share a sync.
+//
+// What a node never does: it never joins other servers, never forwards, never
+// runs application code (EXEC), and it has no memory cache. Where a real
+// server answers with remains of other data (gaps behind the old end of a
+// record) or accepts what makes a record unreadable (a commit beyond the
+// reservation), the node answers zeros or an error; each such place says so.
+//
+// # Files
+//
+//   - listen.go, conn.go, outbox.go: connections, their reader and their writer
+//   - dispatch.go, request.go, keyqueue.go, memory.go: who executes what, when, with how much memory
+//   - ring.go, backend.go, ids.go: which backend a request is for
+//   - datadir.go: one directory for all backends, and how other processes find the node that runs on it
+//   - one file for each command
+package node
