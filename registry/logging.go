@@ -1,0 +1,109 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/sirupsen/logrus"
+)
+
+// configureLogging sets up the one log of the process as section log says.
+// Distribution writes to logrus; everything else writes to slog, which ends up
+// there as well.
+func configureLogging(c *configuration.Configuration) error {
+	level, err := logrus.ParseLevel(string(c.Log.Level))
+	if err != nil {
+		return fmt.Errorf("log.level: %w", err)
+	}
+	logrus.SetLevel(level)
+	logrus.SetReportCaller(c.Log.ReportCaller)
+	switch c.Log.Formatter {
+	case "json":
+		logrus.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano, DisableHTMLEscape: true})
+	case "logstash":
+		logrus.SetFormatter(&logrus.JSONFormatter{
+			TimestampFormat: time.RFC3339Nano,
+			FieldMap:        logrus.FieldMap{logrus.FieldKeyFunc: "function"},
+		})
+	default:
+		logrus.SetFormatter(&logrus.TextFormatter{TimestampFormat: time.RFC3339Nano})
+	}
+	logrus.StandardLogger().ReplaceHooks(make(logrus.LevelHooks))
+	if len(c.Log.Fields) > 0 {
+		logrus.AddHook(fieldsHook(c.Log.Fields))
+	}
+	slog.SetDefault(slog.New(logrusHandler{logger: logrus.StandardLogger()}))
+	return nil
+}
+
+// logrusHandler writes what is logged with slog to logrus.
+type logrusHandler struct {
+	logger *logrus.Logger
+	fields logrus.Fields
+	prefix string // of the groups that were opened
+}
+
+func logrusLevel(l slog.Level) logrus.Level {
+	switch {
+	case l >= slog.LevelError:
+		return logrus.ErrorLevel
+	case l >= slog.LevelWarn:
+		return logrus.WarnLevel
+	case l >= slog.LevelInfo:
+		return logrus.InfoLevel
+	}
+	return logrus.DebugLevel
+}
+
+func (h logrusHandler) Enabled(_ context.Context, l slog.Level) bool {
+	return h.logger.IsLevelEnabled(logrusLevel(l))
+}
+
+func (h logrusHandler) Handle(ctx context.Context, r slog.Record) error {
+	attrs := make([]slog.Attr, 0, r.NumAttrs())
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = append(attrs, a)
+		return true
+	})
+	e := logrus.NewEntry(h.logger).WithContext(ctx).WithTime(r.Time).WithFields(h.with(attrs))
+	e.Log(logrusLevel(r.Level), r.Message)
+	return nil
+}
+
+func (h logrusHandler) with(attrs []slog.Attr) logrus.Fields {
+	fields := make(logrus.Fields, len(h.fields)+len(attrs))
+	for k, v := range h.fields {
+		fields[k] = v
+	}
+	for _, a := range attrs {
+		fields[h.prefix+a.Key] = a.Value.Resolve().Any()
+	}
+	return fields
+}
+
+func (h logrusHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.fields = h.with(attrs)
+	return h
+}
+
+func (h logrusHandler) WithGroup(name string) slog.Handler {
+	h.prefix += name + "."
+	return h
+}
+
+// fieldsHook adds log.fields to every entry.
+type fieldsHook map[string]any
+
+func (fieldsHook) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (f fieldsHook) Fire(e *logrus.Entry) error {
+	for k, v := range f {
+		if _, ok := e.Data[k]; !ok {
+			e.Data[k] = v
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/elliptics-registry/elliptics-registry/driver"
+	"github.com/elliptics-registry/elliptics-registry/elliptics"
+	"github.com/elliptics-registry/elliptics-registry/elliptics/node"
+	"github.com/elliptics-registry/elliptics-registry/elliptics/node/engine"
+)
+
+// Storage is where the images are: a client of a cluster, and the embedded
+// node if that runs in this process.
+type Storage struct {
+	Parameters driver.Parameters // with Cluster set
+	Client     *elliptics.Node
+	Node       *node.Node // nil: the node runs elsewhere
+}
+
+// closePatience bounds how long the embedded node may take to answer what it
+// has read.
+const closePatience = 5 * time.Second
+
+// OpenStorage opens what a server works on. An embedded node that runs already
+// is an error, *node.ErrInUse.
+func OpenStorage(p driver.Parameters) (*Storage, error) {
+	s := &Storage{Parameters: p}
+	cfg := p.ClientConfig()
+	if p.Embedded != "" {
+		n, err := openNode(p)
+		if err != nil {
+			return nil, err
+		}
+		s.Node = n
+		cfg.Remotes, cfg.Dial, cfg.KnownOnly = []string{n.Remote()}, n.Dial, true
+	}
+	return s, s.connect(cfg)
+}
+
+// OpenStorageBeside opens what a tool works on: as OpenStorage, but with a node
+// that runs already on the data directory it talks to that.
+func OpenStorageBeside(p driver.Parameters) (*Storage, error) {
+	if p.Embedded == "" {
+		return OpenStorage(p)
+	}
+	remote, running, err := node.Running(p.Embedded)
+	if err != nil {
+		return nil, err
+	}
+	if !running {
+		return OpenStorage(p)
+	}
+	s := &Storage{Parameters: p}
+	cfg := p.ClientConfig()
+	cfg.Remotes, cfg.KnownOnly = []string{remote}, true
+	return s, s.connect(cfg)
+}
+
+// openNode opens the embedded node.
+func openNode(p driver.Parameters) (*node.Node, error) {
+	mode := engine.SyncAlways
+	if p.Sync != "" {
+		var err error
+		if mode, err = engine.ParseSyncMode(p.Sync); err != nil {
+			return nil, fmt.Errorf("storage.%s.sync: %w", driver.Name, err)
+		}
+	}
+	return node.OpenDir(p.Embedded, p.Groups, node.Config{
+		Listen: "127.0.0.1:0", // for the tools that run beside
+		Sync:   mode,
+		Logger: slog.Default(),
+	})
+}
+
+func (s *Storage) connect(cfg elliptics.Config) error {
+	client, err := elliptics.NewNode(cfg)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	s.Client = client
+	s.Parameters.Cluster = client
+	return nil
+}
+
+// Driver makes a storage driver on s for a tool.
+func (s *Storage) Driver(ctx context.Context) (*driver.Driver, error) {
+	if err := s.Client.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return driver.New(ctx, s.Parameters)
+}
+
+// Close ends the client, and the node if it runs here.
+func (s *Storage) Close() error {
+	var errs []error
+	if s.Client != nil {
+		errs = append(errs, s.Client.Close())
+	}
+	if s.Node != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+		defer cancel()
+		errs = append(errs, s.Node.Shutdown(ctx))
+	}
+	return errors.Join(errs...)
+}
