@@ -3,10 +3,15 @@ package registry
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
+	gorillahandlers "github.com/gorilla/handlers"
 	"github.com/sirupsen/logrus"
 )
 
@@ -20,17 +25,19 @@ func configureLogging(c *configuration.Configuration) error {
 	}
 	logrus.SetLevel(level)
 	logrus.SetReportCaller(c.Log.ReportCaller)
+	var format logrus.Formatter
 	switch c.Log.Formatter {
 	case "json":
-		logrus.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano, DisableHTMLEscape: true})
+		format = &logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano, DisableHTMLEscape: true}
 	case "logstash":
-		logrus.SetFormatter(&logrus.JSONFormatter{
+		format = &logrus.JSONFormatter{
 			TimestampFormat: time.RFC3339Nano,
 			FieldMap:        logrus.FieldMap{logrus.FieldKeyFunc: "function"},
-		})
+		}
 	default:
-		logrus.SetFormatter(&logrus.TextFormatter{TimestampFormat: time.RFC3339Nano})
+		format = &logrus.TextFormatter{TimestampFormat: time.RFC3339Nano}
 	}
+	logrus.SetFormatter(tidyFormatter{format, level})
 	logrus.StandardLogger().ReplaceHooks(make(logrus.LevelHooks))
 	if len(c.Log.Fields) > 0 {
 		logrus.AddHook(fieldsHook(c.Log.Fields))
@@ -92,6 +99,50 @@ func (h logrusHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h logrusHandler) WithGroup(name string) slog.Handler {
 	h.prefix += name + "."
 	return h
+}
+
+// tidyFormatter makes Distribution's entries fit for a log that people read.
+type tidyFormatter struct {
+	logrus.Formatter
+	level logrus.Level
+}
+
+// uriField and statusField are Distribution's names.
+const (
+	uriField    = "http.request.uri"
+	statusField = "http.response.status"
+)
+
+// Format leaves out tokens, and on levels below info the "errors" that are
+// none: a client asks for each blob before it pushes it, and gets a 404.
+func (f tidyFormatter) Format(e *logrus.Entry) ([]byte, error) {
+	status, _ := e.Data[statusField].(int)
+	if f.level < logrus.InfoLevel && status >= 400 && status < 500 {
+		return nil, nil
+	}
+	if uri, ok := e.Data[uriField].(string); ok {
+		path, query, _ := strings.Cut(uri, "?")
+		if query != "" {
+			e = e.Dup()
+			e.Data[uriField] = path
+		}
+	}
+	return f.Formatter.Format(e)
+}
+
+// writeAccess writes a request as the common log does, without the query: that
+// of an upload carries a token.
+func writeAccess(w io.Writer, p gorillahandlers.LogFormatterParams) {
+	host, _, err := net.SplitHostPort(p.Request.RemoteAddr)
+	if err != nil {
+		host = p.Request.RemoteAddr
+	}
+	user := "-"
+	if name, _, ok := p.Request.BasicAuth(); ok && name != "" {
+		user = url.PathEscape(name) // whatever it is, it stays on its line
+	}
+	fmt.Fprintf(w, "%s - %s [%s] \"%s %s %s\" %d %d %q\n", host, user, p.TimeStamp.Format("02/Jan/2006:15:04:05 -0700"),
+		p.Request.Method, p.URL.EscapedPath(), p.Request.Proto, p.StatusCode, p.Size, p.Request.UserAgent())
 }
 
 // fieldsHook adds log.fields to every entry.

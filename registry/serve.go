@@ -119,7 +119,7 @@ func (s *Server) handler(ctx context.Context, checks *health.Registry) (http.Han
 	handler = answerUnavailable(handler)
 	handler = alive(handler)
 	if !s.config.Log.AccessLog.Disabled {
-		handler = gorillahandlers.CombinedLoggingHandler(os.Stdout, handler)
+		handler = gorillahandlers.CustomLoggingHandler(os.Stdout, handler, writeAccess)
 	}
 	if tracingWanted() {
 		if err := tracing.InitOpenTelemetry(ctx); err != nil {

@@ -1,0 +1,10 @@
+// Package e2e runs real clients against the real binary: Docker, skopeo, crane,
+// oras, regctl, the OCI conformance program, and what can go wrong around a
+// registry: killed processes, lost nodes, full disks. It has no code of its own
+// beside the tests, which need the build tag e2e, root, and Docker and skopeo
+// on the PATH:
+//
+//	go test -tags e2e ./e2e
+//
+// A test that cannot run here fails.
+package e2e
