@@ -33,11 +33,21 @@ func beginUpload(p *process, repo string) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	drain(resp.Body)
 	if resp.StatusCode != http.StatusAccepted {
-		return nil, fmt.Errorf("POST: %s", resp.Status)
+		return nil, fmt.Errorf("POST: %s: %s", resp.Status, text)
 	}
 	return &upload{p, repo, resp.Header.Get("Location")}, nil
+}
+
+// path is where the state of the upload can be asked for.
+func (u *upload) path() string {
+	l, err := url.Parse(u.location)
+	if err != nil {
+		return ""
+	}
+	return l.RequestURI()
 }
 
 // patch sends all of r.

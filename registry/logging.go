@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"strings"
@@ -123,8 +124,10 @@ func (f tidyFormatter) Format(e *logrus.Entry) ([]byte, error) {
 	if uri, ok := e.Data[uriField].(string); ok {
 		path, query, _ := strings.Cut(uri, "?")
 		if query != "" {
-			e = e.Dup()
-			e.Data[uriField] = path
+			tidy := *e
+			tidy.Data = maps.Clone(e.Data)
+			tidy.Data[uriField] = path
+			e = &tidy
 		}
 	}
 	return f.Formatter.Format(e)

@@ -41,8 +41,10 @@ const (
 )
 
 // New opens the storage and listens; Run serves. Storage that cannot be
-// reached is no error: the registry answers 503 until it can.
+// reached is no error: the registry answers 503 until it can. The server lives
+// on when ctx ends: requests that are under way then still need it.
 func New(ctx context.Context, s *Settings) (_ *Server, err error) {
+	ctx = context.WithoutCancel(ctx)
 	if err := configureLogging(s.Config); err != nil {
 		return nil, err
 	}
