@@ -94,7 +94,7 @@ func TestUnreachableAtStart(t *testing.T) {
 	require.Contains(t, body, "UNAVAILABLE")
 	require.Contains(t, body, "the storage cannot be reached (0 of 1 groups answered, 1 needed)")
 	require.NotEmpty(t, h.Get("Retry-After"))
-	require.Contains(t, p.output(), address, "the log names the node")
+	requireLog(t, p, address)
 
 	runNode(t, "--listen", address, "--data", t.TempDir())
 	require.Eventually(t, func() bool {
@@ -109,7 +109,8 @@ func TestWrongGroup(t *testing.T) {
 	status, body, _ := get(t, p, "/v2/some/manifests/1")
 	require.Equal(t, http.StatusServiceUnavailable, status, body)
 	require.Contains(t, body, "0 of 1 groups answered, 1 needed")
-	require.Contains(t, p.output(), "group 7", "the log names the group")
+	requireLog(t, p, "group 7")
+	requireLog(t, p, "the connected nodes have groups [1]")
 }
 
 func TestBadConfiguration(t *testing.T) {

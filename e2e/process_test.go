@@ -104,6 +104,12 @@ func (p *process) output() string {
 	return p.out.String()
 }
 
+// requireLog waits for a text in the log, which may come after the answer.
+func requireLog(t *testing.T, p *process, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(p.output(), text) }, startPatience, 10*time.Millisecond, "%q in the log", text)
+}
+
 // kill ends the process without a chance to put things in order.
 func (p *process) kill() {
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)

@@ -1,6 +1,9 @@
 package elliptics
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"sort"
 
 	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
@@ -54,4 +57,14 @@ func (t *routeTable) owner(group uint32, id wire.ID) (route, bool) {
 		i = len(list)
 	}
 	return list[i-1], true
+}
+
+// noRoute is ErrNoRoute with what an operator needs to know: whether nobody is
+// there, or somebody with other groups.
+func (t *routeTable) noRoute() error {
+	if len(t.groups) == 0 {
+		return fmt.Errorf("%w: no node is connected", wire.ErrNoRoute)
+	}
+	groups := slices.Sorted(maps.Keys(t.groups))
+	return fmt.Errorf("%w: the connected nodes have groups %v", wire.ErrNoRoute, groups)
 }

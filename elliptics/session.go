@@ -114,9 +114,10 @@ func (s *Session) request(ctx context.Context, op string, group uint32, h wire.H
 	if err := ctx.Err(); err != nil {
 		return fail("", context.Cause(ctx))
 	}
-	owner, ok := s.node.routes.Load().owner(group, h.ID)
+	table := s.node.routes.Load()
+	owner, ok := table.owner(group, h.ID)
 	if !ok {
-		return fail("", wire.ErrNoRoute)
+		return fail("", table.noRoute())
 	}
 	c := owner.remote.conn(&h.ID)
 	if c == nil {
