@@ -152,14 +152,13 @@ func TestGarbageCollectBesideServe(t *testing.T) {
 func TestDrain(t *testing.T) {
 	data := t.TempDir()
 	p := serve(t, "--data", data)
-	signalled := false
 	const size = 32 << 20
-	body := content(5, size)
+	body, sent, signalled := content(5, size), 0, false
 	u, err := beginUpload(p, "drain")
 	require.NoError(t, err)
 	require.NoError(t, u.patch(readerFunc(func(b []byte) (int, error) {
 		n, err := body.Read(b)
-		if !signalled && n > 0 {
+		if sent += n; !signalled && sent > size/2 {
 			signalled = true
 			require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
 		}

@@ -114,7 +114,7 @@ func TestDocker(t *testing.T) {
 	// The same after a restart: the images are in the directory.
 	p.stop()
 	must(t, env, "docker", "rmi", image)
-	p = serve(t, "--data", data, "--listen", strings.Replace(p.addr, "localhost", "127.0.0.1", 1))
+	serve(t, "--data", data, "--listen", strings.Replace(p.addr, "localhost", "127.0.0.1", 1))
 	must(t, env, "docker", "pull", image)
 	require.Equal(t, id, must(t, env, "docker", "image", "inspect", "-f", "{{.Id}}", image))
 }

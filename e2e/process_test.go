@@ -5,7 +5,6 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -151,11 +150,4 @@ func (p *process) url(path string) string { return "http://" + p.addr + path }
 func drain(r io.ReadCloser) {
 	_, _ = io.Copy(io.Discard, r)
 	r.Close()
-}
-
-// within is a context that ends before the test's patience does.
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
 }

@@ -229,7 +229,7 @@ func (c *conn) shake(v wire.Version) (h hello, err error) {
 
 func hungUp(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
-		return fmt.Errorf("%w (%v)", errHungUp, err)
+		return fmt.Errorf("%w (%w)", errHungUp, err)
 	}
 	return err
 }

@@ -44,7 +44,6 @@ const (
 // reached is no error: the registry answers 503 until it can. The server lives
 // on when ctx ends: requests that are under way then still need it.
 func New(ctx context.Context, s *Settings) (_ *Server, err error) {
-	ctx = context.WithoutCancel(ctx)
 	if err := configureLogging(s.Config); err != nil {
 		return nil, err
 	}
@@ -58,6 +57,8 @@ func New(ctx context.Context, s *Settings) (_ *Server, err error) {
 			_ = server.close()
 		}
 	}()
+	storage.wait(ctx)
+	ctx = context.WithoutCancel(ctx)
 	if err := configureSecret(s); err != nil {
 		return nil, err
 	}

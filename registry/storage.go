@@ -86,9 +86,28 @@ func (s *Storage) connect(cfg elliptics.Config) error {
 	return nil
 }
 
+// connectPatience bounds how long a starting registry waits for its storage,
+// toolPatience how long a tool does, which cannot do anything without.
+const (
+	connectPatience = 5 * time.Second
+	toolPatience    = 30 * time.Second
+)
+
+// wait gives the first connection a moment, so that the first request does not
+// find a storage that is only just being reached.
+func (s *Storage) wait(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	if err := s.Client.Wait(ctx); err != nil {
+		slog.Error("the storage cannot be reached yet; requests are answered 503 until it can", "error", err)
+	}
+}
+
 // Driver makes a storage driver on s for a tool.
 func (s *Storage) Driver(ctx context.Context) (*driver.Driver, error) {
-	if err := s.Client.Wait(ctx); err != nil {
+	wait, cancel := context.WithTimeout(ctx, toolPatience)
+	defer cancel()
+	if err := s.Client.Wait(wait); err != nil {
 		return nil, err
 	}
 	return driver.New(ctx, s.Parameters)

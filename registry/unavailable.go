@@ -71,7 +71,8 @@ func noted(ctx context.Context, op, path string, err error) error {
 
 // detail is the error inside Distribution's own type, which has no Unwrap.
 func detail(err error) error {
-	if e, ok := err.(storagedriver.Error); ok {
+	var e storagedriver.Error
+	if errors.As(err, &e) {
 		return e.Detail
 	}
 	return err

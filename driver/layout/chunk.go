@@ -24,9 +24,8 @@ const (
 	blockSize   = 64 << 10
 )
 
-func blocks(n int) int        { return (n + blockSize - 1) / blockSize }
-func chunkDataAt(n int) int   { return chunkHeader + 4*blocks(n) }
-func chunkSpace(data int) int { return chunkDataAt(data) + data }
+func blocks(n int) int      { return (n + blockSize - 1) / blockSize }
+func chunkDataAt(n int) int { return chunkHeader + 4*blocks(n) }
 
 // buffer holds a chunk while it is filled and sent. Its data begins at a fixed
 // place; the header is written right before it when its length is known.

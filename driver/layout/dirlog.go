@@ -147,7 +147,7 @@ type dirState struct {
 }
 
 func (s *dirState) visible(e dirEntry) bool {
-	return !e.unlinked && !(e.kind != KindDir && e.ts <= s.clear)
+	return !e.unlinked && (e.kind == KindDir || e.ts > s.clear)
 }
 
 // wins tells whether an entry replaces the present state of its name.

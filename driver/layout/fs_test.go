@@ -122,7 +122,7 @@ func TestReaderRanges(t *testing.T) {
 	_, err = io.CopyN(io.Discard, rd, 100)
 	must(t, err)
 	must(t, rd.Close())
-	if _, err := rd.Read(make([]byte, 1)); err != io.ErrClosedPipe {
+	if _, err := rd.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
 		t.Fatalf("read after close: %v", err)
 	}
 }

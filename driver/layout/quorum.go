@@ -156,7 +156,7 @@ func (c *cluster) write(ctx context.Context, write func(ctx context.Context, gro
 			}
 		case <-grace:
 			for i, err := range errs {
-				if err == errPending {
+				if errors.Is(err, errPending) {
 					c.lagging[i].Store(true)
 				}
 			}
@@ -182,7 +182,7 @@ func (c *cluster) write(ctx context.Context, write func(ctx context.Context, gro
 
 func (c *cluster) allPendingLag(errs []error) bool {
 	for i, err := range errs {
-		if err == errPending && !c.lagging[i].Load() {
+		if errors.Is(err, errPending) && !c.lagging[i].Load() {
 			return false
 		}
 	}

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -186,7 +187,7 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 			}
 			continue
 		}
-		if err := r.advance(); err == io.EOF {
+		if err := r.advance(); errors.Is(err, io.EOF) {
 			return n, nil
 		} else if err != nil {
 			return n, err

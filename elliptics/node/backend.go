@@ -1,13 +1,10 @@
 package node
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/elliptics-registry/elliptics-registry/elliptics/node/engine"
 	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
@@ -22,19 +19,13 @@ type backend struct {
 	queue *keyQueue
 
 	readOnly atomic.Bool
-	delay    atomic.Int64 // time.Duration before each request
 
-	mu       sync.Mutex
-	store    *engine.Store // nil: disabled, or about to be
-	users    int           // of the store: it is closed when there are none
-	unused   sync.Cond     // users went down to 0
-	ids      []wire.ID
-	enabled  bool
-	started  time.Time // of the last opening
-	startErr error
-	compact  context.CancelFunc // while a compaction that was asked for runs
-
-	iterators iterators
+	mu      sync.Mutex
+	store   *engine.Store // nil: disabled, or about to be
+	users   int           // of the store: it is closed when there are none
+	unused  sync.Cond     // users went down to 0
+	ids     []wire.ID
+	enabled bool
 }
 
 func newBackend(n *Node, cfg Backend) *backend {
@@ -50,8 +41,6 @@ func (b *backend) open() error {
 	err := b.openStore()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.started = time.Now()
-	b.startErr = err
 	b.enabled = err == nil
 	return err
 }
@@ -81,13 +70,9 @@ func (b *backend) openStore() error {
 // close admits no further requests, waits for those that use the store, and
 // closes it.
 func (b *backend) close() error {
-	b.iterators.cancelAll()
 	b.mu.Lock()
 	store := b.store
 	b.store, b.enabled = nil, false
-	if b.compact != nil {
-		b.compact()
-	}
 	for b.users > 0 {
 		b.unused.Wait()
 	}
@@ -156,97 +141,4 @@ func (n *Node) backendFor(h *wire.Header) (*backend, *engine.Store) {
 		return nil, nil
 	}
 	return b, store
-}
-
-// enable opens a disabled backend and tells clients. It runs with
-// Node.control locked.
-func (b *backend) enable() wire.Status {
-	if b.isEnabled() {
-		return wire.ErrAlready
-	}
-	if err := b.open(); err != nil {
-		b.node.log.Error("cannot enable a backend", "error", err)
-		return wire.ErrIO
-	}
-	b.node.updateRing()
-	b.node.pushIDs(b)
-	return wire.OK
-}
-
-// disable closes an enabled backend and tells clients. It runs with
-// Node.control locked.
-func (b *backend) disable() wire.Status {
-	b.mu.Lock()
-	enabled := b.enabled
-	b.enabled = false
-	b.mu.Unlock()
-	if !enabled {
-		return wire.ErrAlready
-	}
-	b.node.updateRing()
-	b.node.pushIDs(b)
-	if err := b.close(); err != nil {
-		b.node.log.Error("closing a backend failed", "error", err)
-		return wire.ErrIO
-	}
-	return wire.OK
-}
-
-// setIDs moves an enabled backend on the ring of its group and tells clients.
-// It runs with Node.control locked.
-func (b *backend) setIDs(ids []wire.ID) wire.Status {
-	if err := storeIDs(b.dir, ids); err != nil {
-		b.node.log.Error("cannot change the ids of a backend", "backend", b.id, "error", err)
-		return wire.ErrIO
-	}
-	b.mu.Lock()
-	b.ids = ids
-	b.mu.Unlock()
-	b.node.updateRing()
-	b.node.pushIDs(b)
-	return wire.OK
-}
-
-// startCompaction gives back the space of removed and replaced records.
-func (b *backend) startCompaction() wire.Status {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.store == nil:
-		return wire.ErrNotSupported
-	case b.compact != nil:
-		return wire.ErrAlready
-	}
-	ctx, cancel := context.WithCancel(b.node.life)
-	b.compact = cancel
-	b.users++
-	store := b.store
-	go func() {
-		err := store.Compact(ctx)
-		cancel()
-		if err != nil && !errors.Is(err, context.Canceled) {
-			b.node.log.Error("compaction failed", "backend", b.id, "group", b.group, "error", err)
-		}
-		b.mu.Lock()
-		b.compact = nil
-		b.mu.Unlock()
-		b.release()
-	}()
-	return wire.OK
-}
-
-func (b *backend) stopCompaction() wire.Status {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.compact == nil {
-		return wire.ErrAlready
-	}
-	b.compact()
-	return wire.OK
-}
-
-func (b *backend) isEnabled() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.enabled
 }

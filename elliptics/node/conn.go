@@ -34,12 +34,7 @@ type conn struct {
 	out  *outbox
 	addr wire.Addr // of the node, as this client knows it
 
-	// greeted is set once the client got this node's ids: from then on it is
-	// told of changes. v3 is the generation that it asked for.
-	greeted, v3 atomic.Bool
-	// telling keeps what the client is told of the ids in the order of the
-	// changes: it is held from looking at the ids until they are queued.
-	telling sync.Mutex
+	v3 atomic.Bool // the generation that the client asked for is 3.0
 
 	// reading ends with the connection, and when the node stops reading from it.
 	reading context.Context
@@ -182,9 +177,9 @@ func (c *conn) sayFarewell() {
 		return
 	}
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite()
+		_ = half.CloseWrite()
 	}
-	io.CopyN(io.Discard, c.br, farewellSize)
+	_, _ = io.CopyN(io.Discard, c.br, farewellSize)
 }
 
 // stopReading makes the reader stop at the next packet; what was read is
@@ -193,7 +188,7 @@ func (c *conn) stopReading() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopping = true
-	c.nc.SetReadDeadline(time.Unix(1, 0))
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	c.stop()
 }
 

@@ -92,7 +92,7 @@ func (n *Node) dispatch(r *request) {
 func (n *Node) start(r *request) { go n.execute(r) }
 
 func (n *Node) execute(r *request) {
-	if d := r.delay(); d > 0 {
+	if d := r.fault.Delay; d > 0 {
 		n.pause(d)
 	}
 	s := r.cmd.run(r)
@@ -105,15 +105,6 @@ func (n *Node) execute(r *request) {
 		}
 	}
 	r.recycle()
-}
-
-// delay is what a test or BACKEND_CONTROL asks to wait before the execution.
-func (r *request) delay() time.Duration {
-	d := r.fault.Delay
-	if r.backend != nil {
-		d += time.Duration(r.backend.delay.Load())
-	}
-	return d
 }
 
 // pause waits for d, but not longer than the node runs.

@@ -123,7 +123,7 @@ var errReset = errors.New("connection reset on demand")
 // reset breaks the connection without an orderly end.
 func (c *conn) reset() {
 	if tcp, ok := c.nc.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+		_ = tcp.SetLinger(0)
 	}
 	c.out.abort(errReset)
 }

@@ -60,7 +60,7 @@ func writeFile(name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // fails when all went well
+	defer func() { _ = os.Remove(tmp.Name()) }() // fails when all went well
 	_, err = tmp.Write(b)
 	if err == nil {
 		err = tmp.Sync()

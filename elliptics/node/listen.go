@@ -91,16 +91,3 @@ func (n *Node) take(nc net.Conn, addr wire.Addr) bool {
 	}()
 	return true
 }
-
-// greetedConns are the connections that are told of changes of the ids.
-func (n *Node) greetedConns() []*conn {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var greeted []*conn
-	for c := range n.conns {
-		if c.greeted.Load() {
-			greeted = append(greeted, c)
-		}
-	}
-	return greeted
-}

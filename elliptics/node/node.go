@@ -25,7 +25,6 @@ type Node struct {
 
 	backends []*backend // in the order of the configuration
 	ring     atomic.Pointer[ring]
-	control  sync.Mutex // one change of backends at a time
 
 	requests *memory // lent to payloads of requests
 	answers  *memory // lent to payloads of answers

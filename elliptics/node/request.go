@@ -129,9 +129,3 @@ func (r *request) end() {
 	r.answered = true
 	r.conn.out.finish()
 }
-
-// rawBytes is a structure that is encoded already.
-type rawBytes []byte
-
-// Append writes the bytes to dst.
-func (b rawBytes) Append(dst []byte) []byte { return append(dst, b...) }

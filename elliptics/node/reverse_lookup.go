@@ -17,7 +17,6 @@ func (c *conn) greet(r *request) bool {
 		c.node.log.Info("hanging up on a client of another version", "client", c.nc.RemoteAddr(), "version", h.Version)
 		return false
 	}
-	c.greeted.Store(true)
 	return true
 }
 
@@ -40,8 +39,6 @@ func reverseLookup(r *request) wire.Status {
 	if first := n.backend(0); first != nil && a.Group == 0 {
 		a.Group = first.group
 	}
-	c.telling.Lock()
-	defer c.telling.Unlock()
 	r.send(packet{hdr: a, body: &wire.Routes{Addrs: []wire.Addr{c.addr}, Backends: n.announced()}})
 	return wire.OK
 }
@@ -64,28 +61,6 @@ func (n *Node) announced() []wire.BackendIDs {
 		}
 	}
 	return all
-}
-
-// pushIDs tells all clients of a change of one backend. No answer is expected.
-func (n *Node) pushIDs(b *backend) {
-	for _, c := range n.greetedConns() {
-		// One client that does not read must not hold up the rest.
-		n.running.Go(func() { c.push(b) })
-	}
-}
-
-// push sends UPDATE_IDS for one backend.
-func (c *conn) push(b *backend) {
-	c.telling.Lock()
-	defer c.telling.Unlock()
-	u := wire.BackendIDs{Backend: b.id, IDs: b.announced()}
-	if len(u.IDs) == 0 {
-		u.Disabled = true
-	} else {
-		u.Group = b.group
-	}
-	h := wire.Header{Command: wire.CmdUpdateIDs, Flags: wire.FlagDirect | wire.FlagNoLock}
-	c.out.put(packet{hdr: &h, body: &wire.UpdateIDs{Backends: []wire.BackendIDs{u}}})
 }
 
 // updateIDs is what servers tell each other. It is not answered, and nothing

@@ -116,7 +116,7 @@ func (r *request) writtenChecksum(w *writing, data []byte) (sum [64]byte, s wire
 	switch {
 	case r.hdr.Flags&wire.FlagChecksum == 0, w.change.Flags&wire.RecordUncommitted != 0:
 		return sum, wire.OK
-	case !w.nothing && w.change.Offset == 0 && w.change.Size == uint64(w.take) && w.take > 0:
+	case !w.nothing && w.change.Offset == 0 && w.change.Size == w.take && w.take > 0:
 		return sha512.Sum512(data[:w.take]), wire.OK
 	}
 	snap, err := r.store.Get(n.life, engine.Key(r.hdr.ID))

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -216,7 +217,7 @@ func (s *Store) findFrame(g *segment, pos, size uint64) (at uint64, ok bool) {
 	head := make([]byte, headerSize)
 	for pos+headerSize <= size {
 		n, err := g.file.ReadAt(buf[:min(uint64(len(buf)), size-pos)], int64(pos))
-		if n < len(frameMagic) || err != nil && err != io.EOF {
+		if n < len(frameMagic) || err != nil && !errors.Is(err, io.EOF) {
 			return 0, false
 		}
 		for i := 0; ; {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -167,7 +168,7 @@ func readFull(g *segment, b []byte, pos uint64) error {
 	if n == len(b) {
 		return nil
 	}
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: the file ends early", ErrCorrupt)
 	}
 	return err

@@ -149,7 +149,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		lost:     make(map[uint64]struct{}),
 	}
 	if err := s.recover(); err != nil {
-		s.closeFiles()
+		_ = s.closeFiles()
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	s.wg.Add(2)

@@ -93,7 +93,7 @@ func TestBytesArrive(t *testing.T) {
 			p := make([]byte, 1+length(reads))
 			n, err := b.Read(p)
 			got.Write(p[:n])
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

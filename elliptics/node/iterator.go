@@ -1,5 +1,0 @@
-package node
-
-type iterators struct{}
-
-func (*iterators) cancelAll() {}
