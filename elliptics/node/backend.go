@@ -2,7 +2,6 @@ package node
 
 import (
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -46,7 +45,7 @@ func (b *backend) open() error {
 }
 
 func (b *backend) openStore() error {
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+	if err := engine.MakeDir(b.dir); err != nil {
 		return fmt.Errorf("backend %d (group %d): %w", b.id, b.group, err)
 	}
 	ids, err := loadIDs(b.dir)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/elliptics-registry/elliptics-registry/elliptics/node/engine"
 )
 
 // A data directory holds the backends of one node, and what others need to
@@ -107,7 +109,7 @@ func OpenDir(dir string, groups []uint32, cfg Config) (*Node, error) {
 }
 
 func lockDir(path string) (*dataDir, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := engine.MakeDir(path); err != nil {
 		return nil, fmt.Errorf("node: data directory: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o600)

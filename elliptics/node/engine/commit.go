@@ -22,8 +22,8 @@ func (s *Store) append(ctx context.Context, old *record, f *frame, data [][]byte
 	// The checksums need no lock; sequence number and place do.
 	head := f.appendHeader(make([]byte, 0, headerSize+tableSize(f.dataLen)), data)
 	c := &Commit{
-		key: f.key, old: old, cost: cost, done: make(chan struct{}),
-		now: s.opt.Sync != SyncAlways,
+		store: s, key: f.key, old: old, cost: cost, done: make(chan struct{}),
+		now: s.opt.Sync != SyncAlways, void: f.kind == kindVoid,
 	}
 	s.mu.Lock()
 	if s.closed {
@@ -38,7 +38,7 @@ func (s *Store) append(ctx context.Context, old *record, f *frame, data [][]byte
 		return nil, err
 	}
 	s.seq++
-	f.seq, c.seq = s.seq, s.seq
+	f.seq, f.durable, c.seq = s.seq, s.durable, s.seq
 	if f.kind != kindCopy {
 		f.version = f.seq
 	}
@@ -46,12 +46,11 @@ func (s *Store) append(ctx context.Context, old *record, f *frame, data [][]byte
 	s.pending = append(s.pending, c)
 	s.mu.Unlock()
 
-	f.seal(head[:headerSize])
+	f.seal(head[:headerSize], g.salt)
 	err = g.write(pos, head, data)
 	if err != nil {
 		// Whoever reads the log later must get over this place.
-		void := frame{seq: f.seq, key: f.key, kind: kindVoid, dataLen: f.dataLen}
-		if verr := g.write(pos, void.appendHeader(nil, nil)[:headerSize], nil); verr != nil {
+		if verr := g.void(pos, *f); verr != nil {
 			err = s.fail(errors.Join(err, verr))
 		} else {
 			err = diskError(err)
@@ -62,9 +61,11 @@ func (s *Store) append(ctx context.Context, old *record, f *frame, data [][]byte
 
 	s.mu.Lock()
 	c.written, c.err = true, err
-	if err == nil {
+	switch {
+	case c.void:
+	case err == nil:
 		s.overlay[f.key] = c
-	} else {
+	default:
 		c.record = old
 	}
 	s.mu.Unlock()
@@ -161,6 +162,9 @@ func (s *Store) syncOnce() bool {
 		last = c.segment
 	}
 	if err == nil {
+		s.mu.Lock()
+		s.durable = batch[n-1].seq
+		s.mu.Unlock()
 		if e := s.publish(batch); e != nil {
 			err = s.fail(e)
 		}
@@ -189,7 +193,7 @@ func (s *Store) publish(batch []*Commit) error {
 	b := s.index.begin()
 	s.mu.Lock()
 	for _, c := range batch {
-		if c.err != nil {
+		if c.err != nil || c.void {
 			continue
 		}
 		s.account(c.old, c.record)
@@ -202,7 +206,7 @@ func (s *Store) publish(batch []*Commit) error {
 	b.records = s.records
 	s.mu.Unlock()
 	for _, c := range batch {
-		if c.err == nil {
+		if c.err == nil && !c.void {
 			b.set(c.key, c.record)
 		}
 	}

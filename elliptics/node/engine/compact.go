@@ -97,6 +97,12 @@ func (s *Store) compactSegment(ctx context.Context, g *segment, rate int64) erro
 		}
 		return err
 	})
+	if err == nil {
+		// A frame that says that all before it is durable: should the index be
+		// lost, the hole that the segment leaves is not taken for the work of a
+		// crash.
+		_, err = s.append(ctx, nil, &frame{kind: kindVoid}, nil)
+	}
 	s.copied.Add(moved)
 	s.mu.Lock()
 	if g.refs--; errors.Is(err, ErrCorrupt) {

@@ -38,6 +38,7 @@ type frame struct {
 	info     Info
 	keep     uint64 // of a put
 	version  uint64 // of a delete or a copy; of a put it is seq
+	durable  uint64 // all frames up to this one were on stable storage before
 	tableSum uint32
 }
 
@@ -67,22 +68,26 @@ func appendTable(dst []byte, data [][]byte) []byte {
 	return dst
 }
 
-// appendHeader adds header and table to dst, which is empty.
+// appendHeader adds to dst, which is empty, the room for a header, and the
+// table.
 func (f *frame) appendHeader(dst []byte, data [][]byte) []byte {
 	dst = append(dst, make([]byte, headerSize)...)
 	dst = appendTable(dst, data)
 	f.tableSum = crc32.Checksum(dst[headerSize:], castagnoli)
-	f.seal(dst[:headerSize])
 	return dst
 }
 
-// seal fills in a header.
-func (f *frame) seal(h []byte) {
+// maxBehind is the largest distance to the durable frames that a header holds.
+const maxBehind = 1<<24 - 1
+
+// seal fills in a header, for a segment of the given salt.
+func (f *frame) seal(h []byte, salt uint32) {
 	le := binary.LittleEndian
 	copy(h, frameMagic)
 	le.PutUint64(h[8:], f.seq)
 	copy(h[16:], f.key[:])
-	h[80] = byte(f.kind)
+	behind := min(f.seq-f.durable, maxBehind)
+	le.PutUint32(h[80:], uint32(f.kind)|uint32(behind)<<8)
 	le.PutUint32(h[84:], f.tableSum)
 	le.PutUint64(h[88:], f.dataLen)
 	le.PutUint64(h[96:], f.offset)
@@ -97,18 +102,19 @@ func (f *frame) seal(h []byte) {
 	} else {
 		le.PutUint64(h[152:], f.version)
 	}
-	le.PutUint32(h[4:], crc32.Checksum(h[8:headerSize], castagnoli))
+	le.PutUint32(h[4:], crc32.Update(salt, castagnoli, h[8:headerSize]))
 }
 
 // decode reads a header. The data is not looked at.
-func (f *frame) decode(h []byte) error {
+func (f *frame) decode(h []byte, salt uint32) error {
 	le := binary.LittleEndian
-	if len(h) < headerSize || string(h[:4]) != frameMagic || le.Uint32(h[4:]) != crc32.Checksum(h[8:headerSize], castagnoli) {
+	if len(h) < headerSize || string(h[:4]) != frameMagic || le.Uint32(h[4:]) != crc32.Update(salt, castagnoli, h[8:headerSize]) {
 		return errNoFrame
 	}
 	f.seq = le.Uint64(h[8:])
 	copy(f.key[:], h[16:])
 	f.kind = frameKind(h[80])
+	f.durable = f.seq - min(uint64(le.Uint32(h[80:])>>8), f.seq)
 	f.tableSum = le.Uint32(h[84:])
 	f.dataLen = le.Uint64(h[88:])
 	f.offset = le.Uint64(h[96:])

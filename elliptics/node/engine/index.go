@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -40,6 +41,13 @@ func openIndex(dir string, fs vfs.FS, log *slog.Logger) (*index, error) {
 		FormatMajorVersion:         pebble.FormatNewest,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
 	}
+	var once sync.Once
+	opt.EventListener = &pebble.EventListener{
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			once.Do(func() { markDamaged(dir, fs, log, info.Path, info.Details) })
+		},
+		BackgroundError: func(err error) { log.Error("index: "+err.Error(), "directory", dir) },
+	}
 	for i := range opt.Levels {
 		opt.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
@@ -48,6 +56,20 @@ func openIndex(dir string, fs vfs.FS, log *slog.Logger) (*index, error) {
 		return nil, err
 	}
 	return &index{db}, nil
+}
+
+// damagedMark is a file that tells the next Open to make the index anew.
+const damagedMark = "index-damaged"
+
+func markDamaged(dir string, fs vfs.FS, log *slog.Logger, path string, why error) {
+	log.Error("the index is damaged: some records cannot be read until the next start, which makes it anew", "file", path, "error", why)
+	f, err := fs.Create(filepath.Join(dir, damagedMark), diskCategory)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	if err != nil {
+		log.Error("could not mark the index as damaged; remove the folder named index before the next start", "directory", dir, "error", err)
+	}
 }
 
 func (x *index) close() error { return x.db.Close() }
@@ -74,7 +96,7 @@ func (x *index) get(key Key) (*record, error) {
 
 func indexError(err error) error {
 	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("%w: the index, which is made anew at the next start: remove the folder named index and start again (%w)", ErrCorrupt, err)
+		return fmt.Errorf("%w: the index, which is made anew at the next start (%w)", ErrCorrupt, err)
 	}
 	return err
 }

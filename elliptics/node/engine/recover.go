@@ -10,11 +10,12 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // recover opens the files and brings the index up to date with the segments.
 func (s *Store) recover() error {
-	if err := s.opt.FS.MkdirAll(s.dir, 0o700); err != nil {
+	if err := makeDir(s.opt.FS, s.dir); err != nil {
 		return err
 	}
 	names, err := s.opt.FS.List(s.dir)
@@ -23,39 +24,61 @@ func (s *Store) recover() error {
 	}
 	var ids []uint64
 	for _, name := range names {
-		if id, ok := parseSegmentName(name); ok {
-			ids = append(ids, id)
+		id, salt, ok := parseSegmentName(name)
+		if !ok {
+			continue
 		}
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		g, err := s.openSegment(id)
+		g, err := s.openSegment(id, salt)
 		if err != nil {
 			return err
 		}
+		if other := s.segments[id]; other != nil {
+			return fmt.Errorf("%s and %s have the same number", other.path, g.path)
+		}
 		s.segments[id] = g
+		ids = append(ids, id)
 	}
+	slices.Sort(ids)
 	from, err := s.startIndex(ids)
 	if err != nil {
 		return err
 	}
 	s.seq = from.seq
-	for _, id := range ids {
-		if id < from.segment {
-			continue
-		}
-		start := uint64(0)
-		if id == from.segment {
-			start = from.offset
-		}
-		if err := s.replay(s.segments[id], start); err != nil {
-			return err
-		}
+	if err := s.replay(ids, from); err != nil {
+		return err
 	}
+	s.durable = s.seq
 	if len(ids) > 0 {
 		s.active = s.segments[ids[len(ids)-1]]
 	}
 	return s.index.flush()
+}
+
+// MakeDir makes a directory, and those above it, so that they survive a crash.
+func MakeDir(dir string) error { return makeDir(vfs.Default, dir) }
+
+func makeDir(fs vfs.FS, dir string) error {
+	missing := []string{}
+	at := dir
+	for {
+		if _, err := fs.Stat(at); err == nil {
+			break
+		}
+		up := fs.PathDir(at)
+		if missing = append(missing, up); up == at {
+			break
+		}
+		at = up
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, up := range missing {
+		if err := syncDir(fs, up); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // startIndex opens the index, or begins a new one when it is damaged or has
@@ -71,13 +94,18 @@ func (s *Store) startIndex(ids []uint64) (from position, err error) {
 		s.live, s.records, err = s.index.load()
 		return err
 	}
-	err = open()
+	_, err = s.opt.FS.Stat(filepath.Join(s.dir, damagedMark))
+	marked := err == nil
+	if err = open(); marked && err == nil {
+		err = errors.New("it was found to be damaged before")
+	}
 	switch {
+	case marked:
 	case err == nil && from.segment == 0 && len(ids) > 0:
 		s.opt.Logger.Warn("the index is empty; it is made from the segments", "directory", s.dir, "segments", len(ids))
 		return from, nil
 	case err == nil && from.segment != 0 && (!slices.Contains(ids, from.segment) || s.segments[from.segment].end < from.offset):
-		err = fmt.Errorf("it ends at %s:%d, which is not there", segmentName(from.segment), from.offset)
+		err = fmt.Errorf("it ends at segment %d, offset %d, which is not there", from.segment, from.offset)
 	case err == nil:
 		return from, nil
 	case !pebble.IsCorruptionError(err):
@@ -91,19 +119,60 @@ func (s *Store) startIndex(ids []uint64) (from position, err error) {
 	if err := s.opt.FS.RemoveAll(filepath.Join(s.dir, "index")); err != nil {
 		return position{}, err
 	}
+	if marked {
+		if err := s.opt.FS.Remove(filepath.Join(s.dir, damagedMark)); err != nil {
+			return position{}, err
+		}
+	}
 	from = position{}
 	return from, open()
+}
+
+// replay brings the frames behind a position into the index.
+func (s *Store) replay(ids []uint64, from position) error {
+	start := func(id uint64) uint64 {
+		if id == from.segment {
+			return from.offset
+		}
+		return 0
+	}
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id uint64) bool { return id < from.segment })
+	log := replay{store: s, last: from.seq, durable: from.seq}
+	for _, id := range ids {
+		_, err := s.eachFrame(s.segments[id], start(id), false, func(f *frame, _ uint64) error {
+			log.durable = max(log.durable, f.durable)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, id := range ids {
+		if err := log.segment(s.segments[id], start(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replay goes through the log behind what the index knows.
+type replay struct {
+	store   *Store
+	last    uint64 // sequence number of the last frame
+	durable uint64 // the highest that any frame says was durable
+	cut     bool   // a crash has cut the log off: what follows is dropped
 }
 
 // replayBatch is how many frames the index takes at once in a replay.
 const replayBatch = 1000
 
-// replay brings the frames of a segment from pos on into the index. What is
+// segment brings the frames of a segment from pos on into the index. What is
 // not a good frame is passed over, up to the next one, and said.
-func (s *Store) replay(g *segment, pos uint64) error {
+func (l *replay) segment(g *segment, pos uint64) error {
+	s := l.store
 	b := s.index.begin()
 	states := make(map[Key]*record)
-	n := 0
+	n, dropped := 0, 0
 	commit := func(end uint64) error {
 		for key, r := range states {
 			b.set(key, r)
@@ -121,6 +190,14 @@ func (s *Store) replay(g *segment, pos uint64) error {
 	}
 	end, err := s.eachFrame(g, pos, true, func(f *frame, at uint64) error {
 		s.seq = max(s.seq, f.seq, f.version)
+		if f.seq > l.last+1 && l.durable <= l.last {
+			l.cut = true
+		}
+		l.last = f.seq
+		if l.cut && f.kind != kindVoid {
+			dropped++
+			return g.void(at, *f)
+		}
 		if f.kind == kindVoid {
 			return nil
 		}
@@ -147,6 +224,12 @@ func (s *Store) replay(g *segment, pos uint64) error {
 	if err != nil {
 		return err
 	}
+	if dropped > 0 {
+		s.opt.Logger.Warn("a crash cut off the log; changes behind the cut, which were never acknowledged, were dropped", "file", g.path, "changes", dropped)
+		if err := g.file.SyncData(); err != nil {
+			return err
+		}
+	}
 	g.end, g.allocated = end, end
 	return commit(end)
 }
@@ -165,7 +248,7 @@ func (s *Store) eachFrame(g *segment, pos uint64, data bool, f func(fr *frame, a
 		var fr frame
 		err := errNoFrame
 		if readFull(g, head, pos) == nil {
-			err = fr.decode(head)
+			err = fr.decode(head, g.salt)
 		}
 		if err == nil && (pos+frameSize(fr.dataLen) > size || data && fr.kind != kindVoid && s.checkFrame(g, pos, &fr) != nil) {
 			err = errNoFrame
@@ -175,7 +258,9 @@ func (s *Store) eachFrame(g *segment, pos uint64, data bool, f func(fr *frame, a
 			if !ok {
 				break
 			}
-			s.opt.Logger.Error("damage, or a write that a crash cut off, was passed over", "file", g.path, "from", pos, "to", next)
+			if data {
+				s.opt.Logger.Error("damage, or a write that a crash cut off, was passed over", "file", g.path, "from", pos, "to", next)
+			}
 			pos = next
 			continue
 		}
@@ -227,7 +312,7 @@ func (s *Store) findFrame(g *segment, pos, size uint64) (at uint64, ok bool) {
 			}
 			at := pos + uint64(i+j)
 			var f frame
-			if at+headerSize <= size && readFull(g, head, at) == nil && f.decode(head) == nil {
+			if at+headerSize <= size && readFull(g, head, at) == nil && f.decode(head, g.salt) == nil {
 				return at, true
 			}
 			i += j + 1

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 // segment is one file of frames.
 type segment struct {
 	id   uint64
+	salt uint32 // see frame.seal
 	file vfs.File
 	path string
 
@@ -29,21 +31,25 @@ const allocateStep = 8 << 20
 
 const segmentSuffix = ".seg"
 
-func segmentName(id uint64) string { return fmt.Sprintf("%08d%s", id, segmentSuffix) }
+func segmentName(id uint64, salt uint32) string {
+	return fmt.Sprintf("%08d-%08x%s", id, salt, segmentSuffix)
+}
 
-func parseSegmentName(name string) (id uint64, ok bool) {
+func parseSegmentName(name string) (id uint64, salt uint32, ok bool) {
 	digits, ok := strings.CutSuffix(name, segmentSuffix)
-	if !ok {
-		return 0, false
+	number, hex, ok2 := strings.Cut(digits, "-")
+	if !ok || !ok2 {
+		return 0, 0, false
 	}
-	id, err := strconv.ParseUint(digits, 10, 64)
-	return id, err == nil && id > 0
+	id, err := strconv.ParseUint(number, 10, 64)
+	s, err2 := strconv.ParseUint(hex, 16, 32)
+	return id, uint32(s), err == nil && err2 == nil && id > 0
 }
 
 const diskCategory = vfs.DiskWriteCategory("elliptics-segment")
 
-func (s *Store) openSegment(id uint64) (*segment, error) {
-	path := filepath.Join(s.dir, segmentName(id))
+func (s *Store) openSegment(id uint64, salt uint32) (*segment, error) {
+	path := filepath.Join(s.dir, segmentName(id, salt))
 	file, err := s.opt.FS.OpenReadWrite(path, diskCategory)
 	if err != nil {
 		return nil, err
@@ -53,25 +59,26 @@ func (s *Store) openSegment(id uint64) (*segment, error) {
 		file.Close()
 		return nil, err
 	}
-	return &segment{id: id, file: file, path: path, end: uint64(info.Size())}, nil
+	return &segment{id: id, salt: salt, file: file, path: path, end: uint64(info.Size())}, nil
 }
 
 // newSegment begins a file. It is in its directory for good when it returns.
 func (s *Store) newSegment(id uint64) (*segment, error) {
-	path := filepath.Join(s.dir, segmentName(id))
+	salt := rand.Uint32()
+	path := filepath.Join(s.dir, segmentName(id, salt))
 	file, err := s.opt.FS.Create(path, diskCategory)
 	if err != nil {
 		return nil, diskError(err)
 	}
-	if err := s.syncDir(); err != nil {
+	if err := syncDir(s.opt.FS, s.dir); err != nil {
 		file.Close()
 		return nil, diskError(err)
 	}
-	return &segment{id: id, file: file, path: path}, nil
+	return &segment{id: id, salt: salt, file: file, path: path}, nil
 }
 
-func (s *Store) syncDir() error {
-	d, err := s.opt.FS.OpenDir(s.dir)
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
 	if err != nil {
 		return err
 	}
@@ -150,6 +157,14 @@ func (g *segment) write(pos uint64, head []byte, data [][]byte) error {
 		at += int64(len(d))
 	}
 	return nil
+}
+
+// void makes a frame one that is passed over.
+func (g *segment) void(pos uint64, f frame) error {
+	f.kind = kindVoid
+	head := make([]byte, headerSize)
+	f.seal(head, g.salt)
+	return g.write(pos, head, nil)
 }
 
 // pin keeps the segments of a record from being removed. It reports false if

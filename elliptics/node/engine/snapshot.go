@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 )
@@ -31,14 +32,20 @@ func (p *Snapshot) Info() Info { return p.rec.info }
 
 // Position is where the record is: a file's name within the store's directory,
 // and an offset.
-func (p *Snapshot) Position() (file string, offset uint64) { return p.rec.position() }
+func (p *Snapshot) Position() (file string, offset uint64) { return p.store.position(p.rec) }
 
-func (r *record) position() (file string, offset uint64) {
+func (s *Store) position(r *record) (file string, offset uint64) {
+	id, offset := r.segment, r.pos+headerSize
 	if len(r.extents) > 0 && r.extents[0].segment != 0 {
 		e := r.extents[0]
-		return segmentName(e.segment), e.pos + headerSize + tableSize(e.dataLen) + e.skip
+		id, offset = e.segment, e.pos+headerSize+tableSize(e.dataLen)+e.skip
 	}
-	return segmentName(r.segment), r.pos + headerSize
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.segments[id]; g != nil {
+		file = filepath.Base(g.path)
+	}
+	return file, offset
 }
 
 // Close lets go of the files. It may be called again.
@@ -88,7 +95,7 @@ func (p *Snapshot) readExtent(e extent, off uint64, b []byte) error {
 	p.store.mu.Lock()
 	g := p.store.segments[e.segment]
 	p.store.mu.Unlock()
-	where := func(err error) error { return fmt.Errorf("%s at %d: %w", segmentName(e.segment), e.pos, err) }
+	where := func(err error) error { return fmt.Errorf("%s at %d: %w", filepath.Base(g.path), e.pos, err) }
 	from := e.skip + off // within the frame's data
 	buf := blockBuffers.Get().(*[]byte)
 	defer blockBuffers.Put(buf)
@@ -97,7 +104,7 @@ func (p *Snapshot) readExtent(e extent, off uint64, b []byte) error {
 		if err := readFull(g, whole, e.pos); err != nil {
 			return where(err)
 		}
-		table, err := p.checkHeader(e, whole)
+		table, err := p.checkHeader(g, e, whole)
 		if err != nil {
 			return where(err)
 		}
@@ -112,7 +119,7 @@ func (p *Snapshot) readExtent(e extent, off uint64, b []byte) error {
 	if err := readFull(g, head, e.pos); err != nil {
 		return where(err)
 	}
-	table, err := p.checkHeader(e, head)
+	table, err := p.checkHeader(g, e, head)
 	if err != nil {
 		return where(err)
 	}
@@ -151,9 +158,9 @@ func (p *Snapshot) readExtent(e extent, off uint64, b []byte) error {
 
 // checkHeader verifies that head begins with the frame that e speaks of, and
 // returns its table.
-func (p *Snapshot) checkHeader(e extent, head []byte) (table []byte, err error) {
+func (p *Snapshot) checkHeader(g *segment, e extent, head []byte) (table []byte, err error) {
 	var f frame
-	if err := f.decode(head); err != nil {
+	if err := f.decode(head, g.salt); err != nil {
 		return nil, fmt.Errorf("%w: header of a frame", ErrCorrupt)
 	}
 	table = head[headerSize : headerSize+tableSize(e.dataLen)]

@@ -122,6 +122,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	seq      uint64
+	durable  uint64 // all frames up to this one are on stable storage
 	segments map[uint64]*segment
 	active   *segment
 	live     map[uint64]int64 // bytes that records need, by segment
@@ -218,6 +219,7 @@ type Change struct {
 
 // Commit is a change that has its place in the order of all changes.
 type Commit struct {
+	store   *Store
 	key     Key
 	old     *record
 	record  *record // nil: deleted
@@ -225,6 +227,7 @@ type Commit struct {
 	end     uint64 // of the frame
 	cost    int64
 	seq     uint64
+	void    bool // changes nothing
 	written bool // guarded by Store.mu
 	done    chan struct{}
 	err     error
@@ -245,7 +248,7 @@ func (c *Commit) Position() (file string, offset uint64) {
 	if c.record == nil {
 		return "", 0
 	}
-	return c.record.position()
+	return c.store.position(c.record)
 }
 
 // Wait returns when the change is acknowledged in the sense of the SyncMode.
@@ -335,7 +338,7 @@ func (s *Store) Update(ctx context.Context, key Key, fn func(old *Snapshot) (*Ch
 		if last != nil { // as good as what it leaves alone
 			return last, nil
 		}
-		return &Commit{key: key, record: old}, nil
+		return &Commit{store: s, key: key, record: old}, nil
 	}
 	f := frame{key: key, kind: kindPut, offset: change.Offset, info: Info{
 		Size: change.Size, Reserved: change.Reserved, Timestamp: change.Timestamp, UserFlags: change.UserFlags, Flags: change.Flags,
