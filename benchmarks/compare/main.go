@@ -38,7 +38,7 @@ func run(rounds int, only, dir string) error {
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "|  |")
+	fmt.Fprintf(w, "|  |")
 	for _, k := range benchmarks.Kinds {
 		fmt.Fprintf(w, "\t %s |", k.Name)
 	}
