@@ -8,19 +8,25 @@ import (
 	"sync"
 )
 
-// A chunk is a header, the CRC-32C of each block of 64 KiB, and the data:
+// A chunk is a header, the CRC-32C of each block of 64 KiB, the data, and the
+// path that it was written for:
 //
 //	 0  4  "ERc", version
 //	 4  4  CRC-32C of what follows up to the data
-//	 8 16  content id
-//	24  4  number
-//	28  4  length of the data
-//	32  -  one CRC-32C for each block
+//	 8 16  id of the extent
+//	24 16  id of the content
+//	40  4  number
+//	44  4  length of the data
+//	48  4  length of the path
+//	52  4  CRC-32C of the path
+//	56  -  one CRC-32C for each block
 //
-// so that a part of it can be read and checked without the rest.
+// so that a part of it can be read and checked without the rest, and so that
+// whoever finds a chunk can ask whether somebody needs it: the record of that
+// path, or of those that the content's owner record names.
 const (
 	chunkMagic  = "ERc"
-	chunkHeader = 32
+	chunkHeader = 56
 	blockSize   = 64 << 10
 )
 
@@ -38,15 +44,18 @@ type buffer struct {
 func (b *buffer) free() []byte { return b.b[b.room+b.n:] }
 func (b *buffer) data() []byte { return b.b[b.room : b.room+b.n] }
 
-// seal writes the header and returns the whole chunk.
-func (b *buffer) seal(id contentID, number int) []byte {
+// seal writes the header and returns the whole chunk, up to the path.
+func (b *buffer) seal(id, content contentID, number int, path string) []byte {
 	start := b.room - chunkDataAt(b.n)
 	h := b.b[start:b.room]
 	copy(h, chunkMagic)
 	h[3] = formatVersion
 	copy(h[8:], id[:])
-	binary.LittleEndian.PutUint32(h[24:], uint32(number))
-	binary.LittleEndian.PutUint32(h[28:], uint32(b.n))
+	copy(h[24:], content[:])
+	binary.LittleEndian.PutUint32(h[40:], uint32(number))
+	binary.LittleEndian.PutUint32(h[44:], uint32(b.n))
+	binary.LittleEndian.PutUint32(h[48:], uint32(len(path)))
+	binary.LittleEndian.PutUint32(h[52:], crc32.Checksum([]byte(path), castagnoli))
 	data := b.data()
 	for i := 0; i*blockSize < len(data); i++ {
 		block := data[i*blockSize : min((i+1)*blockSize, len(data))]
@@ -109,10 +118,10 @@ func (p *bufferPool) put(b *buffer) {
 
 // writeChunk sends a sealed chunk to all groups. done is called when no
 // request uses it any more.
-func (fs *FS) writeChunk(ctx context.Context, id contentID, n int, sealed []byte, ts Timestamp, done func()) error {
+func (fs *FS) writeChunk(ctx context.Context, id contentID, n int, sealed []byte, path string, ts Timestamp, done func()) error {
 	return fs.cluster.write(ctx, func(ctx context.Context, g uint32) error {
 		return fs.cluster.store.Write(ctx, g, chunkKey(id, n), Write{
-			Data: [][]byte{sealed}, Timestamp: ts, Flags: flagsChunk,
+			Data: [][]byte{sealed, []byte(path)}, Timestamp: ts, Flags: flagsChunk,
 		})
 	}, done)
 }
@@ -134,8 +143,8 @@ func parseChunk(id contentID, n, want int, b []byte) (chunkTable, error) {
 		return chunkTable{}, fmt.Errorf("chunk has format version %d, this program knows %d: use a newer one", h[3], formatVersion)
 	}
 	if string(h[:3]) != chunkMagic || binary.LittleEndian.Uint32(h[4:]) != crc32.Checksum(h[8:], castagnoli) ||
-		contentID(h[8:24]) != id || binary.LittleEndian.Uint32(h[24:]) != uint32(n) ||
-		binary.LittleEndian.Uint32(h[28:]) != uint32(want) {
+		contentID(h[8:24]) != id || binary.LittleEndian.Uint32(h[40:]) != uint32(n) ||
+		binary.LittleEndian.Uint32(h[44:]) != uint32(want) {
 		return chunkTable{}, fmt.Errorf("%w: header of chunk %d", errDamaged, n)
 	}
 	return chunkTable{size: want, sums: h[chunkHeader:]}, nil

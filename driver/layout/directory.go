@@ -47,7 +47,7 @@ func (fs *FS) link(ctx context.Context, p string, kind Kind, size int64, ts Time
 			if _, err := fs.link(ctx, d.path, KindDir, 0, ts); err != nil {
 				return prev, err
 			}
-			entries = []logEntry{{typ: entryUp, ts: ts}, entry}
+			entries = []logEntry{up(d.path, ts), entry}
 		}
 		if err := fs.appendLog(ctx, d.path, ts, entries...); err != nil {
 			return prev, err

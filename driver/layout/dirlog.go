@@ -30,6 +30,7 @@ const (
 	// entryClear ends the deletion: all files at or below it have tombstones.
 	entryClear entryType = 4
 	// entryUp says that the directory was linked in its parent at this time.
+	// Its name is the directory's path: it tells whose log this is.
 	entryUp entryType = 5
 )
 
@@ -38,7 +39,8 @@ const maxName = 1024
 
 // An entry is framed as one byte 0xE1, the length of the body (u16), the
 // CRC-32C of the body (u32), and the body: type, timestamp, and for LINK the
-// kind, size and name, for UNLINK the name. A reader that meets something else
+// kind, size and name, for UNLINK the name, for UP the path if it is short
+// enough. A reader that meets something else
 // goes on at the next good frame.
 const (
 	entryMagic  = 0xE1
@@ -64,7 +66,7 @@ func (e *logEntry) append(dst []byte) []byte {
 		dst = append(dst, byte(e.kind))
 		dst = binary.AppendUvarint(dst, e.size)
 		dst = append(dst, e.name...)
-	case entryUnlink:
+	case entryUnlink, entryUp:
 		dst = append(dst, e.name...)
 	}
 	body := dst[start+entryHeader:]
@@ -161,6 +163,15 @@ func (e logEntry) wins(old dirEntry) bool {
 		return true
 	}
 	return e.kind < old.kind || e.kind == old.kind && e.size > old.size
+}
+
+// up is the entry that the directory at path was linked at ts.
+func up(path string, ts Timestamp) logEntry {
+	e := logEntry{typ: entryUp, ts: ts}
+	if len(path) <= maxName {
+		e.name = path
+	}
+	return e
 }
 
 func (s *dirState) apply(e logEntry) {

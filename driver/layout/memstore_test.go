@@ -135,6 +135,44 @@ func (s *memStore) Remove(ctx context.Context, group uint32, key string) error {
 	})
 }
 
+func (s *memStore) ID(key string) wire.ID { return wire.HashID("", key) }
+
+func (s *memStore) Scan(ctx context.Context, group uint32, first, last wire.ID, f func(Found) error) error {
+	var found []Found
+	err := s.do(ctx, group, "scan", "", func(m map[string]memValue) error {
+		for key, v := range m {
+			if id := s.ID(key); first.Compare(id) <= 0 && id.Compare(last) <= 0 {
+				found = append(found, Found{ID: id, Timestamp: v.ts, Flags: v.flags, Size: uint64(len(v.data))})
+			}
+		}
+		return nil
+	})
+	for _, r := range found {
+		if err == nil {
+			err = f(r)
+		}
+	}
+	return err
+}
+
+// byID finds the key of an id.
+func (s *memStore) byID(id wire.ID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.groups {
+		for key := range m {
+			if s.ID(key) == id {
+				return key
+			}
+		}
+	}
+	return ""
+}
+
+func (s *memStore) ReadID(ctx context.Context, group uint32, id wire.ID, offset, size uint64) (Value, error) {
+	return s.Read(ctx, group, s.byID(id), offset, size)
+}
+
 // keys lists the keys of a group that begin with prefix.
 func (s *memStore) keys(group uint32, prefix string) (keys []string) {
 	s.mu.Lock()

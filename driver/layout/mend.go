@@ -77,7 +77,7 @@ func (fs *FS) mend(ctx context.Context, d *dirLog) error {
 		d.mu.Lock()
 		var b []byte
 		if l := &d.groups[i]; l.fresh {
-			for _, e := range l.state.lacks(&m) {
+			for _, e := range l.state.lacks(&m, d.path) {
 				b = e.append(b)
 			}
 		}
@@ -101,12 +101,15 @@ func (fs *FS) mend(ctx context.Context, d *dirLog) error {
 	return nil
 }
 
-// lacks lists the entries that would make s say what m says.
-func (s *dirState) lacks(m *dirState) (entries []logEntry) {
+// lacks lists the entries that would make s say what m says of a directory.
+func (s *dirState) lacks(m *dirState, path string) (entries []logEntry) {
+	if s.up < m.up {
+		entries = append(entries, up(path, m.up))
+	}
 	for _, mark := range []struct {
 		typ        entryType
 		have, want Timestamp
-	}{{entryUp, s.up, m.up}, {entryFence, s.fence, m.fence}, {entryClear, s.clear, m.clear}} {
+	}{{entryFence, s.fence, m.fence}, {entryClear, s.clear, m.clear}} {
 		if mark.have < mark.want {
 			entries = append(entries, logEntry{typ: mark.typ, ts: mark.want})
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -91,12 +92,14 @@ const maxOwners = 16
 // owners is the record of a content: the paths that may refer to it, newest
 // first, beside the one where it was written.
 type owners struct {
+	id    contentID
 	ts    Timestamp
 	paths []string
 }
 
 func (o *owners) encode() []byte {
 	b := beginFrame(ownerMagic)
+	b = append(b, o.id[:]...)
 	b = binary.AppendUvarint(b, uint64(o.ts))
 	b = binary.AppendUvarint(b, uint64(len(o.paths)))
 	for _, p := range o.paths {
@@ -110,6 +113,7 @@ func decodeOwners(b []byte) (o owners, err error) {
 	if err != nil {
 		return o, err
 	}
+	o.id = f.id()
 	o.ts = Timestamp(f.uint())
 	for range f.count() {
 		if o.paths = append(o.paths, string(f.bytes())); f.bad {
@@ -129,7 +133,11 @@ func (fs *FS) readOwners(ctx context.Context, id contentID) (o owners, err error
 			return owners{}, err
 		}
 		defer v.Release()
-		return decodeOwners(v.Data)
+		o, err := decodeOwners(v.Data)
+		if err == nil && o.id != id {
+			err = fmt.Errorf("%w: it belongs to content %s", errDamaged, o.id)
+		}
+		return o, err
 	})
 	for _, a := range answers { // a path too many is only looked at in vain
 		o.ts = max(o.ts, a.value.ts)
@@ -157,7 +165,7 @@ func (fs *FS) own(ctx context.Context, id contentID, ts Timestamp, to, from stri
 	if len(paths) > maxOwners {
 		return errors.New("was moved too often at the same time")
 	}
-	o = owners{ts: ts, paths: paths}
+	o = owners{id: id, ts: ts, paths: paths}
 	raw := o.encode()
 	err = fs.cluster.write(ctx, func(ctx context.Context, g uint32) error {
 		return fs.cluster.store.Write(ctx, g, ownerKey(id), Write{

@@ -62,7 +62,8 @@ func (r *fileRecord) encode() []byte {
 	return endFrame(b)
 }
 
-// decodeFile reads the record of path. The result keeps no reference to b.
+// decodeFile reads the record of path, or, if that is empty, of whichever path
+// the record names. The result keeps no reference to b.
 func decodeFile(path string, b []byte) (*fileRecord, error) {
 	f, err := openFrame(fileMagic, b)
 	if err != nil {
@@ -90,7 +91,7 @@ func decodeFile(path string, b []byte) (*fileRecord, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	if r.path != path {
+	if path != "" && r.path != path {
 		return nil, fmt.Errorf("%w: it belongs to %q", errDamaged, r.path)
 	}
 	if r.state < stateFile || r.state > stateTombstone {

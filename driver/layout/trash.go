@@ -177,23 +177,9 @@ func (fs *FS) readAll(ctx context.Context, g uint32, key string) ([]byte, error)
 // reap removes what one entry names, as far as no record needs it.
 func (fs *FS) reap(ctx context.Context, e trashEntry, r *Reaped) error {
 	if !e.content.empty() {
-		o, err := fs.readOwners(ctx, e.content.id)
+		needed, o, err := fs.needed(ctx, e.content.id, e.paths)
 		if err != nil {
 			return err
-		}
-		needed := make(map[contentID]bool)
-		paths := slices.Concat(e.paths, o.paths)
-		slices.Sort(paths)
-		for _, p := range slices.Compact(paths) {
-			rec, err := fs.readRecord(ctx, p)
-			if err != nil {
-				return err
-			}
-			if rec.alive() {
-				for _, x := range rec.data.extents {
-					needed[x.id] = true
-				}
-			}
 		}
 		kept := false
 		for _, x := range e.content.extents {
@@ -223,6 +209,43 @@ func (fs *FS) reap(ctx context.Context, e trashEntry, r *Reaped) error {
 	}
 	r.Tombstones++
 	return fs.removeEverywhere(ctx, fileKey(e.tombstone))
+}
+
+// needed are the extents that the records of paths and those that the owner
+// record of a content names refer to.
+//
+// A Move names its new path in the owner record before it makes that, and makes
+// it before it buries the old one. So the older paths are read first, and the
+// owner record once more at the end: no Move slips through.
+func (fs *FS) needed(ctx context.Context, id contentID, paths []string) (needed map[contentID]bool, o owners, err error) {
+	needed = make(map[contentID]bool)
+	for range maxAttempts {
+		if o, err = fs.readOwners(ctx, id); err != nil {
+			return nil, o, err
+		}
+		order := slices.Clone(o.paths) // newest first
+		for _, p := range paths {
+			if !slices.Contains(order, p) {
+				order = append(order, p)
+			}
+		}
+		for _, p := range slices.Backward(order) {
+			rec, err := fs.readRecord(ctx, p)
+			if err != nil {
+				return nil, o, err
+			}
+			if rec.alive() {
+				for _, x := range rec.data.extents {
+					needed[x.id] = true
+				}
+			}
+		}
+		again, err := fs.readOwners(ctx, id)
+		if err != nil || again.ts == o.ts {
+			return needed, o, err
+		}
+	}
+	return nil, o, ErrConcurrent
 }
 
 func (fs *FS) removeChunks(ctx context.Context, x extent) error {

@@ -199,8 +199,8 @@ func (w *Writer) send() error {
 		defer func() { <-w.slot }()
 		ctx, cancel := context.WithTimeout(context.Background(), w.fs.opt.Timeout)
 		defer cancel()
-		sealed := buf.seal(w.own.id, n)
-		if err := w.fs.writeChunk(ctx, w.own.id, n, sealed, ts, func() { w.fs.buffers.put(buf) }); err != nil {
+		sealed := buf.seal(w.own.id, w.data.id, n, w.path)
+		if err := w.fs.writeChunk(ctx, w.own.id, n, sealed, w.path, ts, func() { w.fs.buffers.put(buf) }); err != nil {
 			w.fail(err)
 		}
 	}()
