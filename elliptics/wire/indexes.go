@@ -37,9 +37,9 @@ type IndexRequest struct {
 	// ID and Group name the object; in INDEXES_FIND the index shard of the
 	// first tag.
 	ID                ID
-	Group             uint32
+	Group             uint32 // 0 in INDEXES_INTERNAL
 	Flags             IndexFlags
-	Shard, ShardCount uint32
+	Shard, ShardCount uint32 // INDEXES_INTERNAL only, as in the entries
 	Entries           []IndexEntry
 }
 
