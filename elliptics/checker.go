@@ -1,9 +1,6 @@
 package elliptics
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // Checker decides how many of the groups that were asked must succeed.
 type Checker int
@@ -65,8 +62,7 @@ func (s *Session) everywhere(ctx context.Context, op string, key Key, request fu
 	return results, s.verdict(op, key, results)
 }
 
-// verdict is the checker's. Where no group succeeded, and all for the same
-// reason, that is the error; else the GroupsError counts them.
+// verdict is the checker's.
 func (s *Session) verdict(op string, key Key, results []GroupResult) error {
 	ok := 0
 	for _, r := range results {
@@ -81,23 +77,21 @@ func (s *Session) verdict(op string, key Key, results []GroupResult) error {
 	return &GroupsError{Op: op, Key: key, Need: need, OK: ok, Groups: results}
 }
 
-// inTurn asks one group after the other until one succeeds. The error is that
-// of the first group that was reached and refused, or of the last.
+// inTurn asks one group after the other until one succeeds. The error tells
+// what each of them said.
 func inTurn[T any](ctx context.Context, s *Session, op string, key Key, request func(group uint32) (T, error)) (v T, err error) {
 	if len(s.groups) == 0 {
 		return v, s.noGroups(op, key)
 	}
-	var first error
+	var failed []GroupResult
 	for _, g := range s.groups {
 		if v, err = request(g); err == nil || ctx.Err() != nil {
 			return v, err
 		}
-		if first == nil && !errors.Is(err, ErrNoRoute) {
-			first = err
-		}
+		failed = append(failed, GroupResult{Group: g, Err: err})
 	}
-	if first != nil {
-		err = first
+	if len(failed) > 1 {
+		err = &GroupsError{Op: op, Key: key, Need: 1, Groups: failed}
 	}
 	return v, err
 }

@@ -48,19 +48,25 @@ type call struct {
 	done    chan struct{}
 	moved   atomic.Int64 // when the last packet of the answer came, ns
 	packets []packet
+	bytes   int64 // in packets
 	err     error
 }
 
 // packet is one answer. Its body follows the io attribute, if it has one.
 type packet struct {
 	header wire.Header
+	remote *remote
 	attr   wire.IOAttr // of READ answers
 	body   []byte
 	pooled *[]byte
 }
 
-// maxPackets bounds the packets of one answer that is collected.
-const maxPackets = 1 << 20
+// packetOverhead is what a packet of an answer costs beside its payload.
+const packetOverhead = 512
+
+// passOver is how many times MaxReply a packet may be for its bytes to be
+// passed over; the connection survives. Who announces more talks nonsense.
+const passOver = 64
 
 func newConn(r *remote, nc net.Conn) *conn {
 	c := &conn{
@@ -318,8 +324,9 @@ func (c *conn) read() error {
 		if err := h.Decode(head[:]); err != nil {
 			return err
 		}
-		if h.Size > uint64(c.remote.node.cfg.MaxReply) {
-			return fmt.Errorf("%w: the node announces a packet of %d bytes, at most %d are taken", wire.ErrProtocol, h.Size, c.remote.node.cfg.MaxReply)
+		limit := c.remote.node.cfg.MaxReply
+		if h.Size/passOver > uint64(limit) {
+			return fmt.Errorf("%w: the node announces a packet of %d bytes", wire.ErrProtocol, h.Size)
 		}
 		if h.Flags&wire.FlagReply == 0 {
 			if err := c.push(&h); err != nil {
@@ -333,13 +340,16 @@ func (c *conn) read() error {
 			delete(c.pending, h.Trans)
 		}
 		c.mu.Unlock()
+		if p != nil && h.Size > uint64(limit) {
+			p.finish(fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, h.Size, limit))
+		}
 		if p == nil || p.settled.Load() {
 			if _, err := io.CopyN(io.Discard, c.br, int64(h.Size)); err != nil {
 				return err
 			}
 			continue
 		}
-		pk := packet{header: h}
+		pk := packet{header: h, remote: c.remote}
 		size := int(h.Size)
 		if h.Command == wire.CmdRead && size >= wire.IOAttrSize {
 			if _, err := io.ReadFull(c.br, attr[:]); err != nil {
@@ -359,8 +369,10 @@ func (c *conn) read() error {
 			}
 		}
 		p.moved.Store(now)
-		if len(p.packets) >= maxPackets {
-			p.finish(fmt.Errorf("%w: an answer of more than %d packets", wire.ErrProtocol, maxPackets))
+		p.bytes += int64(h.Size) + packetOverhead
+		if len(p.packets) > 0 && p.bytes > limit {
+			putBuffer(pk.pooled)
+			p.finish(fmt.Errorf("%w: more than %d bytes in several packets", ErrTooLarge, limit))
 			continue
 		}
 		// Nobody else touches packets before done is closed.
@@ -433,9 +445,7 @@ func (c *conn) ping() {
 		return
 	}
 	n := c.remote.node
-	n.wg.Add(1)
-	go func() {
-		defer n.wg.Done()
+	n.spawn(func() {
 		defer c.pings.Store(false)
 		asked := time.Now()
 		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.WaitTimeout)
@@ -446,7 +456,7 @@ func (c *conn) ping() {
 		if err != nil && n.ctx.Err() == nil && c.heard.Load() < asked.UnixNano() {
 			c.close(fmt.Errorf("no sign of life for %v", n.cfg.WaitTimeout))
 		}
-	}()
+	})
 }
 
 func release(packets []packet) {

@@ -32,6 +32,10 @@ const (
 // ErrClosed: the Node was closed.
 var ErrClosed = errors.New("elliptics client is closed")
 
+// ErrTooLarge: an answer is larger than Config.MaxReply. Read large records in
+// parts.
+var ErrTooLarge = errors.New("answer is too large for the client")
+
 // Error is what a single request to one group came to.
 type Error struct {
 	Op     string // read, write, lookup, …
@@ -53,8 +57,14 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Retry tells whether the same request may be sent again, see wire.Retry. An
-// error that is not from this package is never safe.
+// error that is not from this package is never safe. Of several groups, as many
+// must be worth another attempt as the checker misses; where one of them, or of
+// those that succeeded, would see the request twice it is RetryIdempotent.
 func Retry(err error) wire.Retry {
+	var all *GroupsError
+	if errors.As(err, &all) {
+		return all.retry()
+	}
 	var s wire.Status
 	if errors.As(err, &s) {
 		return s.Retry()
@@ -62,8 +72,46 @@ func Retry(err error) wire.Retry {
 	return wire.RetryNever
 }
 
-// GroupsError is returned when too few groups succeeded for the session's
-// checker. errors.Is finds the errors of all groups.
+func (e *GroupsError) retry() wire.Retry {
+	hopeful := e.OK
+	verdict := wire.RetrySafe
+	if e.OK > 0 {
+		verdict = wire.RetryIdempotent
+	}
+	for _, g := range e.Groups {
+		if g.Err == nil {
+			continue
+		}
+		if r := Retry(g.Err); r != wire.RetryNever {
+			hopeful++
+			verdict = max(verdict, r)
+		}
+	}
+	if hopeful < e.Need {
+		return wire.RetryNever
+	}
+	return verdict
+}
+
+// Missing tells that a record is nowhere: every group that was asked answered,
+// and none has it. With errors.Is(err, ErrNotFound) it is enough that one
+// group says so, whatever is wrong with the others.
+func Missing(err error) bool {
+	var all *GroupsError
+	if !errors.As(err, &all) {
+		return errors.Is(err, ErrNotFound)
+	}
+	for _, g := range all.Groups {
+		if !errors.Is(g.Err, ErrNotFound) {
+			return false
+		}
+	}
+	return len(all.Groups) > 0
+}
+
+// GroupsError is returned when several groups were asked and too few of them
+// succeeded for the session's checker, or for an operation that asks one after
+// the other. errors.Is finds the errors of all groups.
 type GroupsError struct {
 	Op     string
 	Key    Key

@@ -30,8 +30,8 @@ type Config struct {
 	// Connections to each node. All requests for one key take the same one
 	// while it lives, so that a server executes them in order. Default 2.
 	Connections int
-	// MaxReply bounds the payload of one packet, in bytes. A node that
-	// announces more is disconnected. Default 64 MiB.
+	// MaxReply bounds the payload of an answer, in bytes: a request whose answer
+	// is larger fails with ErrTooLarge. Default 64 MiB.
 	MaxReply int64
 	// MaxQueued bounds the bytes of unanswered requests on each connection;
 	// who comes later waits. Default 64 MiB.
@@ -124,9 +124,20 @@ func NewNode(cfg Config) (*Node, error) {
 
 // Close ends all connections; requests in flight fail with ErrConnectionReset.
 func (n *Node) Close() error {
+	n.mu.Lock()
 	n.cancel()
+	n.mu.Unlock()
 	n.wg.Wait()
 	return nil
+}
+
+// spawn runs f in the background, unless the node is closed.
+func (n *Node) spawn(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() == nil {
+		n.wg.Go(f)
+	}
 }
 
 // Wait returns when at least one node is connected and has announced its
@@ -194,18 +205,17 @@ func (n *Node) addRemote(name wire.Remote, configured bool) *remote {
 	r.ctx, r.cancel = context.WithCancel(n.ctx)
 	n.remotes = append(n.remotes, r)
 	for slot := range r.conns {
-		n.wg.Add(1)
-		go func() {
-			defer n.wg.Done()
-			r.keep(slot)
-		}()
+		n.wg.Go(func() { r.keep(slot) })
 	}
-	n.wg.Add(1)
-	go func() {
-		defer n.wg.Done()
-		r.watch()
-	}()
+	n.wg.Go(r.watch)
 	return r
+}
+
+// nextChange is closed when a remote's state changes.
+func (n *Node) nextChange() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.changed
 }
 
 // update tells everybody that a remote's state has changed. Called with n.mu

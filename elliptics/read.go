@@ -3,6 +3,7 @@ package elliptics
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -50,15 +51,24 @@ func (s *Session) readGroup(ctx context.Context, group uint32, key Key, offset, 
 	if err != nil {
 		return nil, err
 	}
+	if size > 0 && uint64(len(p.body)) > size {
+		putBuffer(p.pooled)
+		return nil, p.bad("read", group, key, fmt.Errorf("%w: an answer of %d bytes, %d were asked for", wire.ErrProtocol, len(p.body), size))
+	}
 	return p.record(group, key)
+}
+
+// bad is the error of an answer that is not what it should be.
+func (p *packet) bad(op string, group uint32, key Key, err error) error {
+	return &Error{Op: op, Group: group, Remote: p.remote.name.String(), Key: key, Err: err}
 }
 
 // record checks that a READ answer is what it says.
 func (p *packet) record(group uint32, key Key) (*Record, error) {
 	if p.attr.ID != key || p.attr.Size != uint64(len(p.body)) {
 		putBuffer(p.pooled)
-		return nil, &Error{Op: "read", Group: group, Key: key, Err: fmt.Errorf("%w: an answer for %s with %d bytes announces %d",
-			wire.ErrProtocol, p.attr.ID.Short(), len(p.body), p.attr.Size)}
+		return nil, p.bad("read", group, key, fmt.Errorf("%w: an answer for %s with %d bytes announces %d",
+			wire.ErrProtocol, p.attr.ID.Short(), len(p.body), p.attr.Size))
 	}
 	return &Record{
 		Data: p.body, Timestamp: p.attr.Timestamp, UserFlags: p.attr.UserFlags, TotalSize: p.attr.TotalSize,
@@ -119,21 +129,20 @@ func (s *Session) bulkGroup(ctx context.Context, group uint32, keys []Key, found
 	table := s.node.routes.Load()
 	parts := make(map[owner][]Key)
 	for _, k := range keys {
-		if r, ok := table.owner(group, k); ok {
-			o := owner{r.remote, r.backend}
-			parts[o] = append(parts[o], k)
-		} else {
-			return &Error{Op: "bulk read", Group: group, Key: k, Err: wire.ErrNoRoute}
+		r, ok := table.owner(group, k)
+		if !ok { // nor has any other key one
+			return &Error{Op: "bulk read", Group: group, Key: k, Err: table.noRoute()}
 		}
+		o := owner{r.remote, r.backend}
+		parts[o] = append(parts[o], k)
 	}
+	var errs []error
 	for _, part := range parts {
 		for chunk := range slices.Chunk(part, maxBulk) {
-			if err := s.bulkPart(ctx, group, chunk, found); err != nil {
-				return err
-			}
+			errs = append(errs, s.bulkPart(ctx, group, chunk, found))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // bulkPart asks one backend. A key that it cannot read is answered with the id
@@ -146,6 +155,9 @@ func (s *Session) bulkPart(ctx context.Context, group uint32, keys []Key, found 
 		list = item.Append(list)
 	}
 	packets, err := s.request(ctx, "bulk read", group, wire.Header{ID: keys[0], Command: wire.CmdBulkRead}, &attr, [][]byte{list})
+	if half := len(keys) / 2; half > 0 && errors.Is(err, ErrTooLarge) {
+		return errors.Join(s.bulkPart(ctx, group, keys[:half], found), s.bulkPart(ctx, group, keys[half:], found))
+	}
 	if err != nil {
 		return err
 	}

@@ -60,20 +60,28 @@ func (r *remote) keep(slot int) {
 		c, hello, err := r.connect()
 		if err != nil {
 			r.failed(err)
-			select {
-			case <-time.After(pause.NextBackOff()):
-			case <-r.ctx.Done():
+		} else {
+			joined := time.Now()
+			r.joined(slot, c, hello)
+			stop := context.AfterFunc(r.ctx, func() { c.close(ErrClosed) })
+			err = c.serve()
+			stop()
+			r.left(slot, err)
+			if time.Since(joined) >= shortLived {
+				pause.Reset()
+				continue
 			}
-			continue
 		}
-		pause.Reset()
-		r.joined(slot, c, hello)
-		stop := context.AfterFunc(r.ctx, func() { c.close(ErrClosed) })
-		err = c.serve()
-		stop()
-		r.left(slot, err)
+		select {
+		case <-time.After(pause.NextBackOff()):
+		case <-r.ctx.Done():
+		}
 	}
 }
+
+// shortLived is how long a connection must have lived for the next one to be
+// made at once: some servers take everybody and then drop them.
+const shortLived = time.Second
 
 func (r *remote) failed(err error) {
 	r.node.mu.Lock()
@@ -81,7 +89,11 @@ func (r *remote) failed(err error) {
 	if r.ctx.Err() != nil {
 		return
 	}
+	first := r.lastErr == nil
 	r.lastErr = err
+	if first {
+		r.node.update()
+	}
 	if r.up == 0 && !r.reported {
 		r.reported = true
 		r.node.cfg.Logger.Warn("cannot reach an elliptics node; trying again", "remote", r.name.String(), "error", err)
@@ -234,17 +246,11 @@ func hungUp(err error) error {
 	return err
 }
 
-// watch checks the connections, and looks for other nodes, every CheckTimeout.
+// watch checks the connections, and looks for other nodes, when the remote is
+// first connected and every CheckTimeout.
 func (r *remote) watch() {
-	// Soon after the start, so that a client knows the cluster when it is
-	// first used; later in step with nobody.
-	next := 0 * time.Millisecond
-	for {
-		select {
-		case <-time.After(next):
-		case <-r.ctx.Done():
-			return
-		}
+	for r.ctx.Err() == nil {
+		changed := r.node.nextChange()
 		up := false
 		for i := range r.conns {
 			if c := r.conns[i].Load(); c != nil {
@@ -252,17 +258,53 @@ func (r *remote) watch() {
 				c.check()
 			}
 		}
-		next = jitter(r.node.cfg.CheckTimeout)
 		if !up {
-			next = min(next, 20*time.Millisecond)
+			select {
+			case <-changed:
+			case <-r.ctx.Done():
+			}
 			continue
 		}
-		if r.configured && !r.node.cfg.KnownOnly {
+		if r.discovers() {
+			if r.node.resolving() {
+				select {
+				case <-changed:
+				case <-r.ctx.Done():
+				}
+				continue
+			}
 			if err := r.discover(); err != nil {
 				r.node.cfg.Logger.Debug("could not read the route list", "remote", r.name.String(), "error", err)
 			}
 		}
+		select {
+		case <-time.After(jitter(r.node.cfg.CheckTimeout)):
+		case <-r.ctx.Done():
+		}
 	}
+}
+
+// discovers tells whether this remote is asked for others: the configured ones
+// are, or, when none of them is there, everybody.
+func (r *remote) discovers() bool {
+	n := r.node
+	if r.configured || n.cfg.KnownOnly {
+		return !n.cfg.KnownOnly
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !slices.ContainsFunc(n.remotes, func(o *remote) bool { return o.configured && o.up > 0 })
+}
+
+// resolving tells that a remote with a name was not reached or given up yet.
+// Only then it is known which of the addresses in a route list is the same node.
+func (n *Node) resolving() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.remotes, func(o *remote) bool {
+		_, err := netip.ParseAddr(o.name.Host)
+		return err != nil && o.up == 0 && o.lastErr == nil
+	})
 }
 
 // discover asks a node for the addresses of all nodes.

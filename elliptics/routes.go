@@ -12,7 +12,8 @@ import (
 // routeTable says which backend owns an id in a group. A table is never
 // changed: a new one replaces it, so that looking up takes no lock.
 type routeTable struct {
-	groups map[uint32][]route // sorted by id
+	remotes int                // that are connected
+	groups  map[uint32][]route // sorted by id
 }
 
 type route struct {
@@ -24,9 +25,10 @@ type route struct {
 // newRouteTable builds a table from what each remote announced. Within a
 // group the first to announce an id keeps it.
 func newRouteTable(remotes []*remote) *routeTable {
-	t := &routeTable{groups: make(map[uint32][]route)}
+	t := &routeTable{remotes: len(remotes), groups: make(map[uint32][]route)}
 	for _, r := range remotes {
-		for backend, b := range r.backends {
+		for _, backend := range slices.Sorted(maps.Keys(r.backends)) {
+			b := r.backends[backend]
 			for _, id := range b.IDs {
 				t.groups[b.Group] = append(t.groups[b.Group], route{id, r, backend})
 			}
@@ -62,8 +64,11 @@ func (t *routeTable) owner(group uint32, id wire.ID) (route, bool) {
 // noRoute is ErrNoRoute with what an operator needs to know: whether nobody is
 // there, or somebody with other groups.
 func (t *routeTable) noRoute() error {
-	if len(t.groups) == 0 {
+	switch {
+	case t.remotes == 0:
 		return fmt.Errorf("%w: no node is connected", wire.ErrNoRoute)
+	case len(t.groups) == 0:
+		return fmt.Errorf("%w: the connected nodes have no backends", wire.ErrNoRoute)
 	}
 	groups := slices.Sorted(maps.Keys(t.groups))
 	return fmt.Errorf("%w: the connected nodes have groups %v", wire.ErrNoRoute, groups)

@@ -2,6 +2,7 @@ package elliptics
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -66,8 +67,12 @@ func (s *Session) WithChecker(checker Checker) *Session {
 	return s.with(func(c *Session) { c.checker = checker })
 }
 
-// WithTimeout bounds the wait for each packet of an answer.
+// WithTimeout bounds the wait for each packet of an answer; zero or less means
+// the node's WaitTimeout.
 func (s *Session) WithTimeout(d time.Duration) *Session {
+	if d <= 0 {
+		d = s.node.cfg.WaitTimeout
+	}
 	return s.with(func(c *Session) { c.timeout = d })
 }
 
@@ -121,7 +126,7 @@ func (s *Session) request(ctx context.Context, op string, group uint32, h wire.H
 	}
 	c := owner.remote.conn(&h.ID)
 	if c == nil {
-		return fail(owner.remote.name.String(), wire.ErrNoRoute)
+		return fail(owner.remote.name.String(), fmt.Errorf("%w: the connection was lost a moment ago", wire.ErrNoRoute))
 	}
 	h.Group = group
 	h.Backend = int32(owner.backend)
@@ -149,5 +154,5 @@ func (s *Session) single(ctx context.Context, op string, group uint32, h wire.He
 }
 
 func (s *Session) noGroups(op string, key Key) error {
-	return &Error{Op: op, Key: key, Err: wire.ErrNoRoute}
+	return fmt.Errorf("%s %s: %w: the session has no groups", op, key.Short(), wire.ErrNoRoute)
 }

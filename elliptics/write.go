@@ -68,7 +68,7 @@ func (p *packet) fileInfo(op string, group uint32) (info FileInfo, err error) {
 	err = info.Decode(p.body)
 	putBuffer(p.pooled)
 	if err != nil {
-		err = &Error{Op: op, Group: group, Key: p.header.ID, Err: err}
+		err = p.bad(op, group, p.header.ID, err)
 	}
 	return info, err
 }
