@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,6 +85,9 @@ func (d *Driver) Close() error {
 // ReaderRange reads length bytes of a file from offset; a negative length means
 // to the end. Unlike Reader it knows how much is wanted, and fetches no more.
 func (d *Driver) ReaderRange(ctx context.Context, path string, offset, length int64) (io.ReadCloser, error) {
+	if !storagedriver.PathRegexp.MatchString(path) {
+		return nil, storagedriver.InvalidPathError{Path: path, DriverName: Name}
+	}
 	if offset < 0 {
 		return nil, storagedriver.InvalidOffsetError{Path: path, Offset: offset, DriverName: Name}
 	}
@@ -111,8 +115,33 @@ var _ storagedriver.StorageDriver = (*fileDriver)(nil)
 
 func (d *fileDriver) Name() string { return Name }
 
+// putPatience bounds a PutContent, whose context does not.
+const putPatience = time.Minute
+
+// begin checks paths, and waits for the turn of an operation on them; leave
+// must be called if err is nil.
+func (d *fileDriver) begin(ctx context.Context, paths ...string) (leave func(), err error) {
+	for _, p := range paths {
+		if err := checkPath(p); err != nil {
+			return nil, err
+		}
+	}
+	return d.limit.enter(ctx)
+}
+
+// checkPath refuses what Distribution's expression for paths lets through, but
+// is no name of a file.
+func checkPath(p string) error {
+	for name := range strings.SplitSeq(p, "/") {
+		if name == "." || name == ".." {
+			return storagedriver.InvalidPathError{Path: p, DriverName: Name}
+		}
+	}
+	return nil
+}
+
 func (d *fileDriver) GetContent(ctx context.Context, p string) ([]byte, error) {
-	leave, err := d.limit.enter(ctx)
+	leave, err := d.begin(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +158,12 @@ func (d *fileDriver) GetContent(ctx context.Context, p string) ([]byte, error) {
 }
 
 func (d *fileDriver) PutContent(ctx context.Context, p string, content []byte) error {
-	leave, err := d.limit.enter(ctx)
+	// When a client hangs up, the registry still stores where the upload
+	// stands, with the context of the request that has ended, and gives up the
+	// upload itself if that fails.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putPatience)
+	defer cancel()
+	leave, err := d.begin(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -145,7 +179,7 @@ func (d *fileDriver) Reader(ctx context.Context, p string, offset int64) (io.Rea
 }
 
 func (d *fileDriver) reader(ctx context.Context, p string, offset, length int64) (io.ReadCloser, error) {
-	leave, err := d.limit.enter(ctx)
+	leave, err := d.begin(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -167,13 +201,14 @@ func (d *fileDriver) openFile(ctx context.Context, p string, offset, length int6
 }
 
 func (d *fileDriver) Writer(ctx context.Context, p string, appending bool) (storagedriver.FileWriter, error) {
-	leave, err := d.limit.enter(ctx)
+	leave, err := d.begin(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	file := p
-	if u, ok := parseUpload(p); ok {
+	u, isUpload := parseUpload(p)
+	if isUpload {
 		if u.rest != dataName {
 			return nil, errUploadPath(p)
 		}
@@ -184,6 +219,11 @@ func (d *fileDriver) Writer(ctx context.Context, p string, appending bool) (stor
 		open = d.fs.Resume
 	}
 	w, err := open(ctx, file)
+	if appending && !isUpload && errors.Is(err, layout.ErrNotExist) {
+		// An upload that is gone stays so: without startedat, nothing would
+		// ever purge it.
+		w, err = d.fs.Create(ctx, file)
+	}
 	if err != nil {
 		return nil, distributionError(p, err)
 	}
@@ -197,7 +237,7 @@ func (d *fileDriver) Writer(ctx context.Context, p string, appending bool) (stor
 }
 
 func (d *fileDriver) Stat(ctx context.Context, p string) (storagedriver.FileInfo, error) {
-	leave, err := d.limit.enter(ctx)
+	leave, err := d.begin(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +280,7 @@ func (d *fileDriver) List(ctx context.Context, p string) ([]string, error) {
 // list is the directory as the registry shall see it: without unfinished
 // files, and with uploads as directories.
 func (d *fileDriver) list(ctx context.Context, p string) ([]layout.Entry, error) {
-	leave, err := d.limit.enter(ctx)
+	leave, err := d.begin(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +310,7 @@ func (d *fileDriver) list(ctx context.Context, p string) ([]layout.Entry, error)
 }
 
 func (d *fileDriver) Move(ctx context.Context, from, to string) error {
-	leave, err := d.limit.enter(ctx)
+	leave, err := d.begin(ctx, from, to)
 	if err != nil {
 		return err
 	}
@@ -289,7 +329,7 @@ func (d *fileDriver) Move(ctx context.Context, from, to string) error {
 }
 
 func (d *fileDriver) Delete(ctx context.Context, p string) error {
-	leave, err := d.limit.enter(ctx)
+	leave, err := d.begin(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -4,34 +4,13 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/testsuites"
 	"github.com/stretchr/testify/require"
 
-	"github.com/elliptics-registry/elliptics-registry/driver"
 	"github.com/elliptics-registry/elliptics-registry/elliptics/ellipticstest"
 )
-
-// open makes a driver on a test cluster, as a configuration would.
-func open(t testing.TB, c *ellipticstest.Cluster, parameters map[string]any) *driver.Driver {
-	t.Helper()
-	m := map[string]any{"nodes": c.Remotes(), "waittimeout": "3s", "checktimeout": "1s"}
-	for k, v := range parameters {
-		m[k] = v
-	}
-	p, err := driver.ParseParameters(m)
-	require.NoError(t, err)
-	d, err := driver.New(context.Background(), p)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, d.Close()) })
-	require.Eventually(t, func() bool {
-		_, err := d.Stat(context.Background(), "/")
-		return err == nil
-	}, 20*time.Second, 5*time.Millisecond, "the cluster was not reached")
-	return d
-}
 
 func TestSuiteOnOneGroup(t *testing.T) {
 	c := ellipticstest.Start(t, 1)

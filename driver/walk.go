@@ -16,7 +16,7 @@ import (
 const maxAhead = 8
 
 // Walk visits everything below from: parents before their children, siblings in
-// bytewise order. It reads each directory once and stats nothing.
+// the order of compareNames. It reads each directory once and stats nothing.
 //
 // With a hint it begins at once behind the hint, in the same order, passing
 // over what comes before without reading it.
@@ -67,6 +67,29 @@ func components(p string) []string {
 	return strings.Split(strings.Trim(p, "/"), "/")
 }
 
+// compareNames orders the entries of a directory bytewise. In the directory of
+// a repository its own parts, which begin with "_", come before the
+// repositories below it. For the catalog ends a page one entry late, and panics
+// when the manifests of a repository are met right after those of one below it.
+func compareNames(repository bool, a, b string) int {
+	if repository {
+		own := strings.HasPrefix(a, "_")
+		if own != strings.HasPrefix(b, "_") {
+			if own {
+				return -1
+			}
+			return 1
+		}
+	}
+	return strings.Compare(a, b)
+}
+
+// isRepository says whether a directory can be that of a repository, given
+// whether its parent can.
+func isRepository(parent bool, name string) bool {
+	return (parent || name == "repositories") && !strings.HasPrefix(name, "_")
+}
+
 // hinted says where a path stands to the hint: before it, on the way to it, or
 // behind it.
 func (w *walk) hinted(p string) (visit, descend bool) {
@@ -74,9 +97,12 @@ func (w *walk) hinted(p string) (visit, descend bool) {
 		return true, true
 	}
 	c := components(p)
-	n := min(len(c), len(w.hint))
-	if order := slices.Compare(c[:n], w.hint[:n]); order != 0 {
-		return order > 0, order > 0
+	repository := false
+	for i := range min(len(c), len(w.hint)) {
+		if order := compareNames(repository, c[i], w.hint[i]); order != 0 {
+			return order > 0, order > 0
+		}
+		repository = isRepository(repository, c[i])
 	}
 	// Equal so far: an ancestor or the hint itself, or below the hint.
 	return len(c) > len(w.hint), true
@@ -84,7 +110,11 @@ func (w *walk) hinted(p string) (visit, descend bool) {
 
 // dir walks the entries of one directory. more is false when the walk ends.
 func (w *walk) dir(p string, entries []layout.Entry) (more bool, err error) {
-	slices.SortFunc(entries, func(a, b layout.Entry) int { return strings.Compare(a.Name, b.Name) })
+	repository := false
+	for _, name := range components(p) {
+		repository = isRepository(repository, name)
+	}
+	slices.SortFunc(entries, func(a, b layout.Entry) int { return compareNames(repository, a.Name, b.Name) })
 	ahead := listAhead{walk: w, dir: p, entries: entries}
 	for i, e := range entries {
 		child := path.Join(p, e.Name)

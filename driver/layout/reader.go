@@ -160,7 +160,7 @@ func (r *Reader) fill() {
 }
 
 // Read implements io.Reader. A file whose content cannot be had whole ends in
-// an error, never early.
+// an error, never early; in io.ErrUnexpectedEOF if the rest is gone.
 func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -215,11 +215,13 @@ func (r *Reader) advance() error {
 	f := r.queue[0]
 	r.queue = r.queue[1:]
 	<-f.done // bounded: every request has its deadline and obeys r.ctx
-	if f.err != nil {
-		err := &PathError{"read", r.file.rec.path, f.err}
+	if err := f.err; err != nil {
+		if isNotFound(err) { // content that is gone ends before its size
+			err = fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
+		}
 		_ = r.Close()
-		r.err = err
-		return err
+		r.err = &PathError{"read", r.file.rec.path, err}
+		return r.err
 	}
 	r.cur, r.rest = f, f.data
 	if int64(len(r.rest)) > r.left { // whole blocks came

@@ -96,15 +96,16 @@ func (fs *FS) Create(ctx context.Context, p string) (*Writer, error) {
 	return fs.newWriter(p, rec), nil
 }
 
-// Resume goes on where the last Close left a file; it creates a missing one.
-// A finished file is unfinished again from the next Close to the next Commit.
+// Resume goes on where the last Close left a file; ErrNotExist for a missing
+// one. A finished file is unfinished again from the next Close to the next
+// Commit.
 func (fs *FS) Resume(ctx context.Context, p string) (*Writer, error) {
 	rec, err := fs.readRecord(ctx, p)
+	if err == nil && !rec.alive() {
+		err = ErrNotExist
+	}
 	if err != nil {
 		return nil, &PathError{"resume", p, err}
-	}
-	if !rec.alive() {
-		return fs.Create(ctx, p)
 	}
 	return fs.newWriter(p, rec), nil
 }
@@ -112,18 +113,21 @@ func (fs *FS) Resume(ctx context.Context, p string) (*Writer, error) {
 // StageAttrs gives attributes to the writers of p that are open in this
 // process, which store them with what they write next. It reports whether
 // there were any.
-func (fs *FS) StageAttrs(p string, attrs map[string][]byte) bool {
+func (fs *FS) StageAttrs(p string, attrs map[string][]byte) (staged bool) {
 	fs.mu.Lock()
 	writers := slices.Clone(fs.writers[p])
 	fs.mu.Unlock()
 	for _, w := range writers {
 		w.mu.Lock()
-		r := fileRecord{attrs: w.attrs}
-		r.setAttrs(attrs)
-		w.attrs = r.attrs
+		if w.state == writerOpen { // it may have been closed while we waited
+			r := fileRecord{attrs: w.attrs}
+			r.setAttrs(attrs)
+			w.attrs = r.attrs
+			staged = true
+		}
 		w.mu.Unlock()
 	}
-	return len(writers) > 0
+	return staged
 }
 
 // Size is the length of the file so far, in bytes, with what is not durable
