@@ -87,23 +87,30 @@ func (c *conn) serve() error {
 		defer close(written)
 		c.write()
 	}()
-	err := c.read()
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("the node closed the connection")
-	}
-	c.close(err)
+	c.close(why(c.read()))
 	<-written
 	// Only now nobody reads the payloads any more.
 	c.mu.Lock()
 	pending := c.pending
 	c.pending = nil
-	err = c.err
+	err := c.err
 	c.mu.Unlock()
 	for _, p := range pending {
-		p.finish(fmt.Errorf("%w: %w", wire.ErrConnectionReset, err))
+		p.finish(lost(err))
 	}
 	return err
 }
+
+// why puts the end of a connection into words.
+func why(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the node closed the connection")
+	}
+	return err
+}
+
+// lost is the error of who waited for an answer on a connection that ended.
+func lost(err error) error { return fmt.Errorf("%w: %w", wire.ErrConnectionReset, why(err)) }
 
 // close ends the connection. The first reason counts.
 func (c *conn) close(err error) {
@@ -161,7 +168,7 @@ func (c *conn) send(ctx context.Context, h *wire.Header, attr *wire.IOAttr, data
 	if c.err != nil || c.pending == nil {
 		err := c.err
 		c.mu.Unlock()
-		return nil, fmt.Errorf("%w: %w", wire.ErrConnectionReset, err)
+		return nil, lost(err)
 	}
 	c.pending[h.Trans] = p
 	c.queue = append(c.queue, p)
@@ -353,7 +360,7 @@ func (c *conn) read() error {
 		size := int(h.Size)
 		if h.Command == wire.CmdRead && size >= wire.IOAttrSize {
 			if _, err := io.ReadFull(c.br, attr[:]); err != nil {
-				p.finishLost(err)
+				p.finish(lost(err))
 				return err
 			}
 			if err := pk.attr.Decode(attr[:]); err != nil {
@@ -364,7 +371,7 @@ func (c *conn) read() error {
 		if size > 0 {
 			pk.body, pk.pooled = getBuffer(size)
 			if _, err := io.ReadFull(c.br, pk.body); err != nil {
-				p.finishLost(err)
+				p.finish(lost(err))
 				return err
 			}
 		}
@@ -381,12 +388,6 @@ func (c *conn) read() error {
 			p.finish(nil)
 		}
 	}
-}
-
-// finishLost fails a call whose answer broke off. Its request was sent, so
-// nothing reads its payload.
-func (p *call) finishLost(err error) {
-	p.finish(fmt.Errorf("%w: %w", wire.ErrConnectionReset, err))
 }
 
 // push takes a packet that answers nothing: UPDATE_IDS, and whatever else a

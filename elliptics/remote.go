@@ -57,7 +57,7 @@ func (r *remote) keep(slot int) {
 	pause.InitialInterval = 50 * time.Millisecond
 	pause.MaxInterval = r.node.cfg.CheckTimeout
 	for r.ctx.Err() == nil {
-		c, hello, err := r.connect()
+		c, hello, err := r.connect(r.ctx)
 		if err != nil {
 			r.failed(err)
 		} else {
@@ -156,11 +156,11 @@ var errHungUp = errors.New("hung up during the handshake")
 
 // connect dials and shakes hands, with the version that worked last, and with
 // the others when the server hangs up on that.
-func (r *remote) connect() (*conn, hello, error) {
+func (r *remote) connect(ctx context.Context) (*conn, hello, error) {
 	first := int(r.version.Load())
 	for i := range versions {
 		v := (first + i) % len(versions)
-		c, h, err := r.tryVersion(versions[v])
+		c, h, err := r.tryVersion(ctx, versions[v])
 		if err == nil {
 			r.version.Store(int32(v))
 			return c, h, nil
@@ -172,8 +172,8 @@ func (r *remote) connect() (*conn, hello, error) {
 	return nil, hello{}, fmt.Errorf("%w: the server takes neither protocol version 2.26 nor 3.0", wire.ErrProtocol)
 }
 
-func (r *remote) tryVersion(v wire.Version) (*conn, hello, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, max(2*time.Second, r.node.cfg.WaitTimeout))
+func (r *remote) tryVersion(ctx context.Context, v wire.Version) (*conn, hello, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(2*time.Second, r.node.cfg.WaitTimeout))
 	defer cancel()
 	network := "tcp4"
 	if r.name.Family == wire.FamilyIPv6 {
