@@ -14,6 +14,7 @@ import (
 type routeTable struct {
 	remotes int                // that are connected
 	groups  map[uint32][]route // sorted by id
+	shards  map[uint32][]int32 // of indexes: what the nodes of a group announced, each number once
 }
 
 type route struct {
@@ -25,10 +26,13 @@ type route struct {
 // newRouteTable builds a table from what each remote announced. Within a
 // group the first to announce an id keeps it.
 func newRouteTable(remotes []*remote) *routeTable {
-	t := &routeTable{remotes: len(remotes), groups: make(map[uint32][]route)}
+	t := &routeTable{remotes: len(remotes), groups: make(map[uint32][]route), shards: make(map[uint32][]int32)}
 	for _, r := range remotes {
 		for _, backend := range slices.Sorted(maps.Keys(r.backends)) {
 			b := r.backends[backend]
+			if n := r.handshake.IndexShards; !slices.Contains(t.shards[b.Group], n) {
+				t.shards[b.Group] = append(t.shards[b.Group], n)
+			}
 			for _, id := range b.IDs {
 				t.groups[b.Group] = append(t.groups[b.Group], route{id, r, backend})
 			}
