@@ -20,11 +20,12 @@ const module = "github.com/elliptics-registry/elliptics-registry/"
 // rooms says which other rooms of this module a room may know. A folder belongs
 // to the room with the longest name that it begins with.
 var rooms = map[string][]string{
-	"cmd":                     {"registry", "v1", "driver", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
+	"cmd":                     {"registry", "v1", "driver", "driver/gc", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
 	"benchmarks":              {"registry", "driver", "internal"},
 	"registry":                {"driver", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
 	"v1":                      {"driver", "elliptics", "elliptics/wire", "internal"},
 	"driver":                  {"driver/layout", "elliptics", "elliptics/wire", "internal"},
+	"driver/gc":               {"driver"},
 	"driver/layout":           {"elliptics/wire"},
 	"elliptics":               {"elliptics/wire"},
 	"elliptics/wire":          {},

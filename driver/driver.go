@@ -61,12 +61,17 @@ func New(ctx context.Context, p Parameters) (*Driver, error) {
 	fs, err := layout.New(newClusterStore(node, p), layout.Options{
 		ChunkSize:  p.ChunkSize,
 		TrashGrace: p.TrashGrace,
+		AllGroups:  p.Collecting,
 		Logger:     slog.Default(),
+		Now:        p.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("storage.elliptics: %w", err)
 	}
-	f := &fileDriver{fs: fs, limit: newLimiter(p.MaxThreads)}
+	f := &fileDriver{fs: fs, limit: newLimiter(p.MaxThreads), collecting: p.Collecting, now: p.Now}
+	if f.now == nil {
+		f.now = time.Now
+	}
 	if own {
 		f.node = node
 	}
@@ -105,10 +110,13 @@ type fileDriver struct {
 	fs    *layout.FS
 	node  *elliptics.Node // ours to close, or nil
 	limit limiter
+	now   func() time.Time
 	stop  func() bool
 	done  chan struct{} // closed with the driver
 	ended chan struct{} // the trash collector has ended
 	once  sync.Once
+
+	collecting bool // see Parameters.Collecting
 }
 
 var _ storagedriver.StorageDriver = (*fileDriver)(nil)
@@ -153,7 +161,14 @@ func (d *fileDriver) GetContent(ctx context.Context, p string) ([]byte, error) {
 		b, err := d.fs.Get(ctx, u.session)
 		return b, distributionError(p, err)
 	}
-	b, err := d.fs.Get(ctx, p)
+	f, err := d.fs.Open(ctx, p)
+	if err != nil {
+		return nil, distributionError(p, err)
+	}
+	if err := d.keep(ctx, p, f.Info()); err != nil {
+		return nil, distributionError(p, err)
+	}
+	b, err := f.Content(ctx)
 	return b, distributionError(p, err)
 }
 
@@ -256,6 +271,9 @@ func (d *fileDriver) Stat(ctx context.Context, p string) (storagedriver.FileInfo
 		info, err = d.fs.Stat(ctx, p)
 		if err == nil && info.Open {
 			err = layout.ErrUnfinished
+		}
+		if err == nil && !info.Dir {
+			err = d.keep(ctx, p, info)
 		}
 		fi = fileInfo{path: p, dir: info.Dir, size: info.Size, mtime: info.Mtime.Time()}
 	}

@@ -47,6 +47,12 @@ type Parameters struct {
 	TrashGrace time.Duration
 	// Cluster is a client to use instead of an own one. It is not closed.
 	Cluster *elliptics.Node
+	// Collecting is set by who collects garbage, never by a configuration:
+	// every operation needs all groups, and looking at something is no reason
+	// to keep it.
+	Collecting bool
+	// Now is the wall clock. Default: time.Now.
+	Now func() time.Time
 }
 
 const (

@@ -137,7 +137,10 @@ func TestGarbageCollectBesideServe(t *testing.T) {
 	must(t, nil, "crane", "push", image, p.addr+"/repo:1")
 
 	out := must(t, nil, "elliptics-registry", "garbage-collect", "--data", data)
-	require.Contains(t, out, "1 blobs and 0 manifests eligible for deletion")
+	require.Contains(t, out, "removed 0 manifests, 0 blobs (0 B), 0 layer links; kept 2", "they are just pushed")
+	requireBlob(t, p, "repo", orphan, 6<<20)
+	out = must(t, nil, "elliptics-registry", "garbage-collect", "--data", data, "--offline")
+	require.Contains(t, out, "removed 0 manifests, 1 blobs (6.0 MiB), 1 layer links; kept 0")
 	must(t, nil, "crane", "validate", "--remote", p.addr+"/repo:1")
 	_, _, err = pullBlob(p, "repo", orphan)
 	require.ErrorContains(t, err, "404")

@@ -26,6 +26,9 @@ type Options struct {
 	// Timeout bounds a whole operation that no longer depends on its caller's
 	// context; default 1 minute.
 	Timeout time.Duration
+	// AllGroups makes every operation need all groups instead of a majority:
+	// for tools that must not miss what a group that is away may know.
+	AllGroups bool
 	// Logger gets what an operator should know; default slog.Default().
 	Logger *slog.Logger
 	// Now is the wall clock; default time.Now.
@@ -91,6 +94,9 @@ func New(store Store, opt Options) (*FS, error) {
 		warned:  make(map[string]time.Time),
 	}
 	fs.cluster = newCluster(store, opt.Timeout, fs.life, fs.groupFailed)
+	if opt.AllGroups {
+		fs.cluster.need = len(fs.cluster.groups)
+	}
 	return fs, nil
 }
 
@@ -189,10 +195,13 @@ type Info struct {
 	Open  bool // being written, not readable yet
 	Size  int64
 	Mtime Timestamp // of files
+	// Written is when the file's record was written last: with its content, or
+	// by Renew.
+	Written Timestamp
 }
 
 func (r *fileRecord) info() Info {
-	return Info{Path: r.path, Open: r.state == stateOpen, Size: r.size(), Mtime: r.mtime}
+	return Info{Path: r.path, Open: r.state == stateOpen, Size: r.size(), Mtime: r.mtime, Written: r.ts}
 }
 
 // Stat describes what is at a path: a file, finished or not, or a directory.

@@ -83,6 +83,11 @@ func (fs *FS) Get(ctx context.Context, p string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return f.Content(ctx)
+}
+
+// Content returns the whole file. It must not be changed.
+func (f *File) Content(ctx context.Context) ([]byte, error) {
 	if f.rec.data.empty() {
 		return f.rec.inline, nil
 	}

@@ -57,8 +57,10 @@ func decodeTrash(b []byte) (e trashEntry, err error) {
 
 const hour = Timestamp(time.Hour)
 
-// trash notes content for removal.
+// trash notes content for removal, as of now: the deletion itself may carry an
+// older timestamp.
 func (fs *FS) trash(ctx context.Context, e trashEntry) error {
+	e.ts = max(e.ts, fs.clock.Next())
 	frame := e.encode()
 	b := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(frame)), uint32(len(frame)))
 	b = append(b, frame...)
