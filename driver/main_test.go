@@ -25,7 +25,12 @@ func TestMain(m *testing.M) {
 // open makes a driver on a test cluster, as a configuration would.
 func open(t testing.TB, c *ellipticstest.Cluster, parameters map[string]any) *driver.Driver {
 	t.Helper()
-	m := map[string]any{"nodes": c.Remotes(), "waittimeout": "3s", "checktimeout": "1s"}
+	return openNodes(t, c.Remotes(), parameters)
+}
+
+func openNodes(t testing.TB, remotes []string, parameters map[string]any) *driver.Driver {
+	t.Helper()
+	m := map[string]any{"nodes": remotes, "waittimeout": "3s", "checktimeout": "1s"}
 	for k, v := range parameters {
 		m[k] = v
 	}

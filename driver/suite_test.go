@@ -2,20 +2,39 @@ package driver_test
 
 import (
 	"context"
+	"os"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/testsuites"
 	"github.com/stretchr/testify/require"
 
+	"github.com/elliptics-registry/elliptics-registry/driver"
 	"github.com/elliptics-registry/elliptics-registry/elliptics/ellipticstest"
 )
 
-func TestSuiteOnOneGroup(t *testing.T) {
-	c := ellipticstest.Start(t, 1)
-	d := open(t, c, nil)
+// The suite runs on the servers of ELLIPTICS_TEST_REMOTES (host:port:family,
+// separated by spaces) and the groups of ELLIPTICS_TEST_GROUPS (default 1), or
+// without them on one embedded node.
+func TestSuite(t *testing.T) {
+	d := suiteDriver(t)
 	testsuites.Driver(t, func() (storagedriver.StorageDriver, error) { return d, nil }, false)
+}
+
+func suiteDriver(t *testing.T) *driver.Driver {
+	remotes := os.Getenv("ELLIPTICS_TEST_REMOTES")
+	if remotes == "" {
+		return open(t, ellipticstest.Start(t, 1), nil)
+	}
+	// The suite expects to be alone, and servers keep what an earlier one left.
+	parameters := map[string]any{"namespace": "suite-" + time.Now().Format(time.RFC3339Nano)}
+	if groups := os.Getenv("ELLIPTICS_TEST_GROUPS"); groups != "" {
+		parameters["groups"] = groups
+	}
+	return openNodes(t, strings.Fields(remotes), parameters)
 }
 
 // Three groups of three nodes each, one of which goes away half-way: the suite
