@@ -51,20 +51,27 @@ func New(ctx context.Context, p Parameters) (*Driver, error) {
 		if p.Embedded != "" {
 			return nil, errors.New("storage.elliptics.embedded: this program has no embedded node; give storage.elliptics.nodes")
 		}
-		var err error
-		node, err = elliptics.NewNode(p.ClientConfig())
+		config, err := p.ClientConfig()
 		if err != nil {
+			return nil, err
+		}
+		if node, err = elliptics.NewNode(config); err != nil {
 			return nil, err
 		}
 		own = true
 	}
-	fs, err := layout.New(newClusterStore(node, p), layout.Options{
+	store := newClusterStore(node, p)
+	options := layout.Options{
 		ChunkSize:  p.ChunkSize,
 		TrashGrace: p.TrashGrace,
 		AllGroups:  p.Collecting,
 		Logger:     slog.Default(),
 		Now:        p.Now,
-	})
+	}
+	if store.order != nil {
+		options.ReadOrder = store.order.order
+	}
+	fs, err := layout.New(store, options)
 	if err != nil {
 		return nil, fmt.Errorf("storage.elliptics: %w", err)
 	}

@@ -3,9 +3,10 @@ package driver
 import (
 	"errors"
 	"fmt"
-	"math"
+	"log/slog"
+	"maps"
+	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 )
 
 // Parameters are what stands below storage.elliptics in a configuration.
+// docs/configuration.md has a table of the keys.
 type Parameters struct {
 	// Nodes are some of the cluster's nodes, as host:port:family. Exactly one
 	// of Nodes, Embedded and Cluster is given.
@@ -35,15 +37,28 @@ type Parameters struct {
 	// CheckTimeout is how often connections are checked and routes refreshed.
 	// Default 20 s.
 	CheckTimeout time.Duration
-	// Connections to each node. Default 2.
-	Connections int
+	// NetThreads are the connections to each node. Default 2.
+	NetThreads int
+	// IOThreads bounds the chunks of content that are read from and written to
+	// one group at the same time. Default 64.
+	IOThreads int
+	// NonblockingIOThreads bounds the other requests to one group: those for
+	// records and directories. Default 256.
+	NonblockingIOThreads int
+	// LogLevel is from which level on the client's messages are kept; nil:
+	// whatever the process logs, or warnings if there is a LogFile.
+	LogLevel *slog.Level
+	// LogFile gets the client's messages; "": the log of the process.
+	LogFile string
+	// NodeFlags change how the client works, see nodeFlags.
+	NodeFlags []string
 	// ChunkSize of large files, in bytes, 64 KiB to 16 MiB. Default: see
 	// layout.Options.
 	ChunkSize int
 	// MaxThreads bounds the driver's operations at one time. Default 100.
 	MaxThreads int
 	// TrashGrace is how long deleted content stays readable for those who read
-	// it already. Default: see layout.Options.
+	// it already, and up to an hour more. Default: see layout.Options.
 	TrashGrace time.Duration
 	// Cluster is a client to use instead of an own one. It is not closed.
 	Cluster *elliptics.Node
@@ -56,12 +71,14 @@ type Parameters struct {
 }
 
 const (
-	prefix           = "storage." + Name + "."
-	defaultNamespace = "DOCKER"
-	defaultGroup     = 1
-	defaultThreads   = 100
-	minChunkSize     = 64 << 10
-	maxChunkSize     = 16 << 20
+	prefix                      = "storage." + Name + "."
+	defaultNamespace            = "DOCKER"
+	defaultGroup                = 1
+	defaultThreads              = 100
+	defaultIOThreads            = 64
+	defaultNonblockingIOThreads = 256
+	minChunkSize                = 64 << 10
+	maxChunkSize                = 16 << 20
 )
 
 // parameter is one key: how its value is read, and what a good one looks like.
@@ -98,12 +115,26 @@ var parameters = map[string]parameter{
 		p.Namespace = s
 		return ok && s != "" && !strings.Contains(s, "\x00")
 	}},
-	"waittimeout":  {"a positive duration, as 5s or 5 (seconds)", func(p *Parameters, v any) bool { return setDuration(&p.WaitTimeout, v) }},
-	"checktimeout": {"a positive duration, as 20s or 20 (seconds)", func(p *Parameters, v any) bool { return setDuration(&p.CheckTimeout, v) }},
-	"trashgrace":   {"a positive duration, as 24h or 86400 (seconds)", func(p *Parameters, v any) bool { return setDuration(&p.TrashGrace, v) }},
-	"connections":  {"a number from 1 to 64", func(p *Parameters, v any) bool { return setInt(&p.Connections, v, 1, 64) }},
-	"maxthreads":   {"a number from 1 to 100000", func(p *Parameters, v any) bool { return setInt(&p.MaxThreads, v, 1, 100_000) }},
-	"chunksize":    {"a size from 64KiB to 16MiB", func(p *Parameters, v any) bool { return setSize(&p.ChunkSize, v) }},
+	"waittimeout":            {"a positive duration, as 5s or 5 (seconds)", func(p *Parameters, v any) bool { return setDuration(&p.WaitTimeout, v) }},
+	"checktimeout":           {"a positive duration, as 20s or 20 (seconds)", func(p *Parameters, v any) bool { return setDuration(&p.CheckTimeout, v) }},
+	"trashgrace":             {"a positive duration, as 24h or 86400 (seconds)", func(p *Parameters, v any) bool { return setDuration(&p.TrashGrace, v) }},
+	"netthreadnum":           {"a number from 1 to 64", func(p *Parameters, v any) bool { return setInt(&p.NetThreads, v, 1, 64) }},
+	"iothreadnum":            {"a number from 1 to 100000", func(p *Parameters, v any) bool { return setInt(&p.IOThreads, v, 1, 100_000) }},
+	"nonblockingiothreadnum": {"a number from 1 to 100000", func(p *Parameters, v any) bool { return setInt(&p.NonblockingIOThreads, v, 1, 100_000) }},
+	"maxthreads":             {"a number from 1 to 100000", func(p *Parameters, v any) bool { return setInt(&p.MaxThreads, v, 1, 100_000) }},
+	"chunksize":              {"a size from 64KiB to 16MiB", func(p *Parameters, v any) bool { return setSize(&p.ChunkSize, v) }},
+	"verbosity":              {wantLevel, func(p *Parameters, v any) bool { return setLevel(&p.LogLevel, v) }},
+	"loglevel":               {wantLevel, func(p *Parameters, v any) bool { return setLevel(&p.LogLevel, v) }},
+	"logfile": {"the path of a file, /dev/stderr or /dev/stdout", func(p *Parameters, v any) bool {
+		s, ok := v.(string)
+		p.LogFile = s
+		return ok && s != ""
+	}},
+	"nodeflags": {"a list of " + strings.Join(flagNames(), ", "), func(p *Parameters, v any) bool {
+		list, ok := stringList(v)
+		p.NodeFlags = list
+		return ok
+	}},
 	"cluster": {"a client made by this program", func(p *Parameters, v any) bool {
 		c, ok := v.(*elliptics.Node)
 		p.Cluster = c
@@ -111,23 +142,94 @@ var parameters = map[string]parameter{
 	}},
 }
 
+// oldNames are the names that the Python driver had for its options, which are
+// taken as well.
+var oldNames = map[string]string{
+	"elliptics_nodes":                     "nodes",
+	"elliptics_groups":                    "groups",
+	"elliptics_wait_timeout":              "waittimeout",
+	"elliptics_check_timeout":             "checktimeout",
+	"elliptics_io_thread_num":             "iothreadnum",
+	"elliptics_net_thread_num":            "netthreadnum",
+	"elliptics_nonblocking_io_thread_num": "nonblockingiothreadnum",
+	"elliptics_verbosity":                 "verbosity",
+	"elliptics_loglevel":                  "loglevel",
+	"elliptics_logfile":                   "logfile",
+	"elliptics_namespace":                 "namespace",
+	"elliptics_node_flags":                "nodeflags",
+}
+
+// OldName returns the name without underscores of an option of the Python
+// driver.
+func OldName(old string) (name string, ok bool) {
+	name, ok = oldNames[old]
+	return name, ok
+}
+
+// unset says whether the Python driver took its default instead of a value
+// under an old name.
+func unset(name string, v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case bool:
+		return !v
+	case string:
+		return v == ""
+	case int:
+		return v == 0 && name != "verbosity" && name != "loglevel" // of which 0 is one
+	}
+	return false
+}
+
 // ParseParameters reads what stands below storage.elliptics. The error names
 // each key that is unknown or has a bad value, and what was expected.
 func ParseParameters(m map[string]any) (Parameters, error) {
-	p := Parameters{Groups: []uint32{defaultGroup}, Namespace: defaultNamespace, MaxThreads: defaultThreads}
+	p := Parameters{
+		Groups: []uint32{defaultGroup}, Namespace: defaultNamespace, MaxThreads: defaultThreads,
+		IOThreads: defaultIOThreads, NonblockingIOThreads: defaultNonblockingIOThreads,
+	}
 	var errs []error
+	given := make(map[string]string)       // the key that gave a parameter
+	values := make(map[string]*Parameters) // nothing but that parameter
 	for _, key := range sortedKeys(m) {
-		param, ok := parameters[key]
-		switch {
-		case !ok:
-			errs = append(errs, fmt.Errorf("%s%s: unknown key%s", prefix, key, suggest.DidYouMean(key, publicKeys())))
-		case !param.set(&p, m[key]):
-			errs = append(errs, fmt.Errorf("%s%s: bad value %q; expected %s", prefix, key, fmt.Sprint(m[key]), param.want))
+		name, old := oldNames[key]
+		if !old {
+			name = key
+		} else if unset(name, m[key]) {
+			continue
 		}
+		param, ok := parameters[name]
+		if !ok {
+			known := publicKeys()
+			if strings.Contains(key, "_") {
+				known = append(known, sortedKeys(oldNames)...)
+			}
+			errs = append(errs, fmt.Errorf("%s%s: unknown key%s", prefix, key, suggest.DidYouMean(key, known)))
+			continue
+		}
+		alone := new(Parameters)
+		if !param.set(alone, m[key]) {
+			errs = append(errs, fmt.Errorf("%s%s: bad value %q; expected %s", prefix, key, fmt.Sprint(m[key]), param.want))
+			continue
+		}
+		if name == "verbosity" {
+			name = "loglevel" // the same by another name
+		}
+		if other, twice := given[name]; twice && !reflect.DeepEqual(alone, values[name]) {
+			errs = append(errs, fmt.Errorf("%s%s and %s%s contradict each other; give one of them", prefix, other, prefix, key))
+		}
+		given[name], values[name] = key, alone
+		param.set(&p, m[key])
 	}
 	for _, n := range p.Nodes {
 		if _, err := wire.ParseRemote(n); err != nil {
-			errs = append(errs, fmt.Errorf("%snodes: %w", prefix, err))
+			errs = append(errs, fmt.Errorf("%s%s: %w", prefix, given["nodes"], err))
+		}
+	}
+	for _, f := range p.NodeFlags {
+		if err := checkFlag(f); err != nil {
+			errs = append(errs, fmt.Errorf("%s%s: %w", prefix, given["nodeflags"], err))
 		}
 	}
 	if len(errs) == 0 {
@@ -149,24 +251,7 @@ func (p *Parameters) checkTogether() error {
 	return nil
 }
 
-// ClientConfig is the configuration of the client for these parameters.
-func (p *Parameters) ClientConfig() elliptics.Config {
-	return elliptics.Config{
-		Remotes:      p.Nodes,
-		WaitTimeout:  p.WaitTimeout,
-		CheckTimeout: p.CheckTimeout,
-		Connections:  p.Connections,
-	}
-}
-
-func sortedKeys(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func publicKeys() []string {
 	var keys []string
@@ -176,116 +261,4 @@ func publicKeys() []string {
 		}
 	}
 	return keys
-}
-
-// items splits a list in one of the forms that people use: a YAML list, or a
-// string with brackets or without, separated by commas or spaces.
-func items(v any) []any {
-	switch v := v.(type) {
-	case []any:
-		return v
-	case []string:
-		list := make([]any, len(v))
-		for i, s := range v {
-			list[i] = s
-		}
-		return list
-	case string:
-		v = strings.TrimSpace(v)
-		if strings.HasPrefix(v, "[") && strings.HasSuffix(v, "]") {
-			v = v[1 : len(v)-1]
-		}
-		var list []any
-		for _, s := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
-			list = append(list, strings.Trim(s, `"'`))
-		}
-		return list
-	case nil:
-		return nil
-	}
-	return []any{v}
-}
-
-func stringList(v any) (list []string, ok bool) {
-	for _, e := range items(v) {
-		s, isString := e.(string)
-		if !isString || s == "" {
-			return nil, false
-		}
-		list = append(list, strings.Fields(s)...)
-	}
-	return list, true
-}
-
-func groupList(v any) (groups []uint32, ok bool) {
-	for _, e := range items(v) {
-		n, ok := integer(e)
-		if !ok || n < 1 || n > math.MaxUint32 || slices.Contains(groups, uint32(n)) {
-			return nil, false
-		}
-		groups = append(groups, uint32(n))
-	}
-	return groups, len(groups) > 0
-}
-
-// integer reads a whole number of any type that YAML and the environment make.
-func integer(v any) (int64, bool) {
-	switch v := v.(type) {
-	case int:
-		return int64(v), true
-	case int64:
-		return v, true
-	case uint32:
-		return int64(v), true
-	case uint64:
-		return int64(v), v <= math.MaxInt64
-	case float64:
-		return int64(v), v == math.Trunc(v) && math.Abs(v) < 1<<53
-	case string:
-		n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
-		return n, err == nil
-	}
-	return 0, false
-}
-
-func setInt(to *int, v any, low, high int64) bool {
-	n, ok := integer(v)
-	*to = int(n)
-	return ok && low <= n && n <= high
-}
-
-// setDuration reads whole seconds, as the old driver had them, or Go's form.
-func setDuration(to *time.Duration, v any) bool {
-	if n, ok := integer(v); ok {
-		*to = time.Duration(n) * time.Second
-		return n > 0 && n < math.MaxInt64/int64(time.Second)
-	}
-	switch v := v.(type) {
-	case time.Duration:
-		*to = v
-	case string:
-		d, err := time.ParseDuration(strings.TrimSpace(v))
-		if err != nil {
-			return false
-		}
-		*to = d
-	default:
-		return false
-	}
-	return *to > 0
-}
-
-// setSize reads bytes, or a number with the unit KiB or MiB.
-func setSize(to *int, v any) bool {
-	unit := int64(1)
-	if s, ok := v.(string); ok {
-		for suffix, u := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20} {
-			if rest, found := strings.CutSuffix(strings.TrimSpace(s), suffix); found {
-				unit, v = u, rest
-			}
-		}
-	}
-	n, ok := integer(v)
-	*to = int(n * unit)
-	return ok && n <= maxChunkSize && minChunkSize <= n*unit && n*unit <= maxChunkSize
 }

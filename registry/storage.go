@@ -28,8 +28,11 @@ const closePatience = 5 * time.Second
 // OpenStorage opens what a server works on. An embedded node that runs already
 // is an error, *node.ErrInUse.
 func OpenStorage(p driver.Parameters) (*Storage, error) {
+	cfg, err := p.ClientConfig()
+	if err != nil {
+		return nil, err
+	}
 	s := &Storage{Parameters: p}
-	cfg := p.ClientConfig()
 	if p.Embedded != "" {
 		n, err := openNode(p)
 		if err != nil {
@@ -54,26 +57,35 @@ func OpenStorageBeside(p driver.Parameters) (*Storage, error) {
 	if !running {
 		return OpenStorage(p)
 	}
+	cfg, err := p.ClientConfig()
+	if err != nil {
+		return nil, err
+	}
 	s := &Storage{Parameters: p}
-	cfg := p.ClientConfig()
 	cfg.Remotes, cfg.KnownOnly = []string{remote}, true
 	return s, s.connect(cfg)
 }
 
 // openNode opens the embedded node.
 func openNode(p driver.Parameters) (*node.Node, error) {
-	mode := engine.SyncAlways
+	config, err := nodeConfig(p)
+	if err != nil {
+		return nil, err
+	}
+	return node.OpenDir(p.Embedded, p.Groups, config)
+}
+
+func nodeConfig(p driver.Parameters) (config node.Config, err error) {
+	config = node.Config{
+		Listen: "127.0.0.1:0", // for the tools that run beside
+		Logger: slog.Default(),
+	}
 	if p.Sync != "" {
-		var err error
-		if mode, err = engine.ParseSyncMode(p.Sync); err != nil {
-			return nil, fmt.Errorf("storage.%s.sync: %w", driver.Name, err)
+		if config.Sync, err = engine.ParseSyncMode(p.Sync); err != nil {
+			return config, fmt.Errorf("storage.%s.sync: %w", driver.Name, err)
 		}
 	}
-	return node.OpenDir(p.Embedded, p.Groups, node.Config{
-		Listen: "127.0.0.1:0", // for the tools that run beside
-		Sync:   mode,
-		Logger: slog.Default(),
-	})
+	return config, nil
 }
 
 func (s *Storage) connect(cfg elliptics.Config) error {

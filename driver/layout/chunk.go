@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"sync"
 )
 
@@ -163,13 +164,20 @@ func (t chunkTable) check(first int, data []byte) error {
 
 // readBlocks reads bytes [from, to) of chunk n, which has size bytes; from is
 // the start of a block, and to the end of one or of the chunk. table is nil
-// the first time. The groups are asked one after the other, beginning with
-// one that n chooses, so that they share the work.
+// the first time. The groups are asked one after the other, see
+// Options.ReadOrder.
 func (fs *FS) readBlocks(ctx context.Context, id contentID, n, size, from, to int, table *chunkTable) (Value, []byte, chunkTable, error) {
 	groups := fs.cluster.groups
 	errs := make([]error, len(groups))
+	var order []uint32
+	if fs.opt.ReadOrder != nil {
+		order = fs.opt.ReadOrder(n)
+	}
 	for i := range groups {
 		at := (n + i) % len(groups)
+		if order != nil {
+			at = slices.Index(groups, order[i])
+		}
 		v, data, t, err := fs.readBlocksOf(ctx, groups[at], id, n, size, from, to, table)
 		if err == nil {
 			return v, data, t, nil

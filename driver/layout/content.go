@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
+	"strings"
 )
 
 // contentID is random: who makes one owns it.
@@ -91,8 +92,14 @@ func dirKey(path string) string    { return "dir:" + path }
 func trashKey(hour int64) string   { return "trash:" + strconv.FormatInt(hour, 10) }
 func ownerKey(id contentID) string { return "owner:" + id.String() }
 
+const chunkPrefix = "chunk:"
+
 func chunkKey(id contentID, n int) string {
-	return "chunk:" + id.String() + ":" + strconv.Itoa(n)
+	return chunkPrefix + id.String() + ":" + strconv.Itoa(n)
 }
+
+// IsChunk tells the keys of content from those of the small records about it,
+// for a Store that treats them differently.
+func IsChunk(key string) bool { return strings.HasPrefix(key, chunkPrefix) }
 
 const reapingKey = "reaping:"

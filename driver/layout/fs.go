@@ -29,6 +29,10 @@ type Options struct {
 	// AllGroups makes every operation need all groups instead of a majority:
 	// for tools that must not miss what a group that is away may know.
 	AllGroups bool
+	// ReadOrder says in which order the groups are asked for a chunk, given
+	// its number; default: beginning with one that the number chooses, so that
+	// they share the work.
+	ReadOrder func(chunk int) []uint32
 	// Logger gets what an operator should know; default slog.Default().
 	Logger *slog.Logger
 	// Now is the wall clock; default time.Now.
