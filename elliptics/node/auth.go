@@ -2,19 +2,16 @@ package node
 
 import "github.com/elliptics-registry/elliptics-registry/elliptics/wire"
 
-// authSize is a cookie of 32 bytes, flags and 24 reserved bytes.
-const authSize = 64
-
 // auth compares the cookie that servers of one cluster share. It protects
 // nothing: whatever the result, further commands are executed.
 func auth(r *request) wire.Status {
-	p := r.payload()
-	if len(p) != authSize {
+	var sent wire.Auth
+	if err := sent.Decode(r.payload()); err != nil {
 		return wire.ErrInvalid
 	}
-	var own [cookieSize]byte
+	var own [wire.AuthCookieSize]byte
 	copy(own[:], r.conn.node.cfg.AuthCookie)
-	if [cookieSize]byte(p[:cookieSize]) != own {
+	if sent.Cookie != own {
 		return wire.ErrPermission
 	}
 	return wire.OK

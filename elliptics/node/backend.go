@@ -1,9 +1,11 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/elliptics-registry/elliptics-registry/elliptics/node/engine"
 	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
@@ -17,18 +19,25 @@ type backend struct {
 	dir   string
 	queue *keyQueue
 
-	readOnly atomic.Bool
+	readOnly  atomic.Bool
+	delay     atomic.Int64 // time.Duration before each request
+	control   sync.Mutex   // one change of the backend at a time
+	iterators iterators
 
-	mu      sync.Mutex
-	store   *engine.Store // nil: disabled, or about to be
-	users   int           // of the store: it is closed when there are none
-	unused  sync.Cond     // users went down to 0
-	ids     []wire.ID
-	enabled bool
+	mu       sync.Mutex
+	store    *engine.Store // nil: disabled, or about to be
+	users    int           // of the store: it is closed when there are none
+	unused   sync.Cond     // users went down to 0
+	ids      []wire.ID
+	state    wire.BackendState
+	started  time.Time // of the last opening
+	startErr wire.Status
+	compact  context.CancelFunc // while a compaction that was asked for runs
 }
 
 func newBackend(n *Node, cfg Backend) *backend {
 	b := &backend{node: n, id: cfg.ID, group: cfg.Group, dir: cfg.Dir}
+	b.iterators.stopping = n.stopping
 	b.readOnly.Store(cfg.ReadOnly)
 	b.queue = newKeyQueue(n.start)
 	b.unused.L = &b.mu
@@ -37,10 +46,16 @@ func newBackend(n *Node, cfg Backend) *backend {
 
 // open opens the store. The caller tells clients.
 func (b *backend) open() error {
+	b.setState(wire.BackendActivating)
 	err := b.openStore()
+	b.iterators.open()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.enabled = err == nil
+	b.started = time.Now()
+	b.state, b.startErr = wire.BackendEnabled, wire.OK
+	if err != nil {
+		b.state, b.startErr = wire.BackendDisabled, wire.ErrIO
+	}
 	return err
 }
 
@@ -52,11 +67,15 @@ func (b *backend) openStore() error {
 	if err != nil {
 		return fmt.Errorf("backend %d (group %d): %w", b.id, b.group, err)
 	}
-	store, err := engine.Open(b.dir, engine.Options{
+	opt := engine.Options{
 		Sync:         b.node.cfg.Sync,
 		SyncInterval: b.node.cfg.SyncInterval,
 		Logger:       b.node.log.With("backend", b.id, "group", b.group),
-	})
+	}
+	if edit := b.node.cfg.engineOptions; edit != nil {
+		edit(Backend{ID: b.id, Group: b.group, Dir: b.dir}, &opt)
+	}
+	store, err := engine.Open(b.dir, opt)
 	if err != nil {
 		return fmt.Errorf("backend %d (group %d): %w", b.id, b.group, err)
 	}
@@ -71,11 +90,18 @@ func (b *backend) openStore() error {
 func (b *backend) close() error {
 	b.mu.Lock()
 	store := b.store
-	b.store, b.enabled = nil, false
+	b.store, b.state = nil, wire.BackendDeactivating
+	if b.compact != nil {
+		b.compact()
+	}
+	b.mu.Unlock()
+	b.iterators.close()
+	b.mu.Lock()
 	for b.users > 0 {
 		b.unused.Wait()
 	}
 	b.mu.Unlock()
+	defer b.setState(wire.BackendDisabled)
 	if store == nil {
 		return nil
 	}
@@ -83,6 +109,12 @@ func (b *backend) close() error {
 		return fmt.Errorf("backend %d (group %d): %w", b.id, b.group, err)
 	}
 	return nil
+}
+
+func (b *backend) setState(s wire.BackendState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state = s
 }
 
 // acquire answers the store, which stays open until release; nil when the
@@ -115,7 +147,7 @@ func (b *backend) release() {
 func (b *backend) announced() []wire.ID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.enabled {
+	if b.state != wire.BackendEnabled {
 		return nil
 	}
 	return b.ids

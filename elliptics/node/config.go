@@ -54,6 +54,9 @@ type Config struct {
 	// Intercept, when set, sees each request before it is executed and may
 	// spoil it. It is for tests of clients: see package ellipticstest.
 	Intercept func(wire.Header) Fault
+
+	// engineOptions changes how a backend is stored, for tests of this package.
+	engineOptions func(Backend, *engine.Options)
 }
 
 // Backend is a directory that holds one replica of a group's records, or,
@@ -70,7 +73,6 @@ const (
 	defaultIndexShards = 16
 	defaultMaxRequest  = 64 << 20
 	defaultMaxMemory   = 64 << 20
-	cookieSize         = 32
 )
 
 // withDefaults checks c and fills in what was left out.
@@ -96,8 +98,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("node: MaxRequest of %d bytes; at least %d are needed", c.MaxRequest, minMaxRequest)
 	case c.MaxMemory < c.MaxRequest:
 		return c, fmt.Errorf("node: MaxMemory of %d bytes is less than MaxRequest, %d bytes", c.MaxMemory, c.MaxRequest)
-	case len(c.AuthCookie) >= cookieSize:
-		return c, fmt.Errorf("node: AuthCookie has %d bytes; at most %d are possible", len(c.AuthCookie), cookieSize-1)
+	case len(c.AuthCookie) >= wire.AuthCookieSize:
+		return c, fmt.Errorf("node: AuthCookie has %d bytes; at most %d are possible", len(c.AuthCookie), wire.AuthCookieSize-1)
 	}
 	seen := make(map[uint32]bool)
 	dirs := make(map[string]uint32)

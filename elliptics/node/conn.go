@@ -36,6 +36,12 @@ type conn struct {
 
 	v3 atomic.Bool // the generation that the client asked for is 3.0
 
+	// greeted is set once the client was told this node's ids: from then on it
+	// is told of changes. telling keeps what it is told in the order of the
+	// changes: it is held from looking at the ids until they are queued.
+	greeted atomic.Bool
+	telling sync.Mutex
+
 	// reading ends with the connection, and when the node stops reading from it.
 	reading context.Context
 	stop    context.CancelFunc

@@ -11,7 +11,7 @@ func del(r *request) wire.Status {
 	if !r.hasAttr {
 		return wire.ErrInvalid
 	}
-	if r.backend.readOnly.Load() {
+	if r.isReadOnly() {
 		return wire.ErrReadOnly
 	}
 	if err := r.io.Decode(r.attr[:]); err != nil {
@@ -30,6 +30,11 @@ func del(r *request) wire.Status {
 		return n.statusOf(r, err)
 	}
 	return r.settle(commit)
+}
+
+// isReadOnly tells whether changes are refused, of the backend or of the node.
+func (r *request) isReadOnly() bool {
+	return r.backend.readOnly.Load() || r.conn.node.readOnly.Load()
 }
 
 // settle lets the next request for the key go on and waits until a change is

@@ -31,15 +31,25 @@ const (
 
 // commands is what a node executes. Everything else is answered -95.
 var commands = map[wire.Command]*command{
-	wire.CmdLookup:        {run: lookup, backend: true, lock: lockShared, acks: acksAlways},
-	wire.CmdRead:          {run: read, backend: true, lock: lockShared, acks: acksAlways},
-	wire.CmdWrite:         {run: write, backend: true, lock: lockExclusive, acks: acksAlways},
-	wire.CmdDel:           {run: del, backend: true, lock: lockExclusive, acks: acksFailures},
-	wire.CmdBulkRead:      {run: bulkRead, backend: true, lock: lockShared, acks: acksAlways},
-	wire.CmdReverseLookup: {run: reverseLookup},
-	wire.CmdRouteList:     {run: routeList},
-	wire.CmdAuth:          {run: auth},
-	wire.CmdUpdateIDs:     {run: updateIDs},
+	wire.CmdLookup:   {run: lookup, backend: true, lock: lockShared, acks: acksAlways},
+	wire.CmdRead:     {run: read, backend: true, lock: lockShared, acks: acksAlways},
+	wire.CmdWrite:    {run: write, backend: true, lock: lockExclusive, acks: acksAlways},
+	wire.CmdDel:      {run: del, backend: true, lock: lockExclusive, acks: acksFailures},
+	wire.CmdBulkRead: {run: bulkRead, backend: true, lock: lockShared, acks: acksAlways},
+	wire.CmdIterator: {run: iterate, backend: true, acks: acksAlways},
+
+	wire.CmdIndexesUpdate:   {run: indexesUpdate, backend: true, lock: lockExclusive, acks: acksAlways},
+	wire.CmdIndexesInternal: {run: indexesInternal, backend: true, lock: lockExclusive, acks: acksAlways},
+	wire.CmdIndexesFind:     {run: indexesFind, backend: true, lock: lockShared, acks: acksAlways},
+
+	wire.CmdReverseLookup:  {run: reverseLookup},
+	wire.CmdRouteList:      {run: routeList},
+	wire.CmdAuth:           {run: auth},
+	wire.CmdUpdateIDs:      {run: updateIDs},
+	wire.CmdStatus:         {run: nodeStatus},
+	wire.CmdMonitorStat:    {run: monitorStat},
+	wire.CmdBackendStatus:  {run: backendStatus},
+	wire.CmdBackendControl: {run: backendControl},
 }
 
 // hasIOAttr tells the commands whose payload is one io attribute and data.
@@ -92,7 +102,7 @@ func (n *Node) dispatch(r *request) {
 func (n *Node) start(r *request) { go n.execute(r) }
 
 func (n *Node) execute(r *request) {
-	if d := r.fault.Delay; d > 0 {
+	if d := r.delay(); d > 0 {
 		n.pause(d)
 	}
 	s := r.cmd.run(r)
@@ -105,6 +115,15 @@ func (n *Node) execute(r *request) {
 		}
 	}
 	r.recycle()
+}
+
+// delay is what a test or BACKEND_CONTROL asks to wait before the execution.
+func (r *request) delay() time.Duration {
+	d := r.fault.Delay
+	if r.backend != nil {
+		d += time.Duration(r.backend.delay.Load())
+	}
+	return d
 }
 
 // pause waits for d, but not longer than the node runs.

@@ -15,14 +15,18 @@
 // What a node never does: it never joins other servers, never forwards, never
 // runs application code (EXEC), and it has no memory cache. Where a real
 // server answers with remains of other data (gaps behind the old end of a
-// record) or accepts what makes a record unreadable (a commit beyond the
-// reservation), the node answers zeros or an error; each such place says so.
+// record), accepts what makes a record unreadable (a commit beyond the
+// reservation), or loses what others have changed (tags of objects), the node
+// answers zeros or an error, and loses nothing; each such place says so. What
+// was captured from real servers it answers as they did: docs/vectors.md lists
+// each operation.
 //
 // # Files
 //
 //   - listen.go, conn.go, outbox.go: connections, their reader and their writer
 //   - dispatch.go, request.go, keyqueue.go, memory.go: who executes what, when, with how much memory
 //   - ring.go, backend.go, ids.go: which backend a request is for
+//   - iterators.go, index_table.go: what several commands have in common
 //   - datadir.go: one directory for all backends, and how other processes find the node that runs on it
 //   - one file for each command
 package node

@@ -26,6 +26,8 @@ type Node struct {
 	backends []*backend // in the order of the configuration
 	ring     atomic.Pointer[ring]
 
+	readOnly atomic.Bool // the whole node, by STATUS
+
 	requests *memory // lent to payloads of requests
 	answers  *memory // lent to payloads of answers
 	disk     chan struct{}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/sha512"
+	"hash"
 
 	"github.com/elliptics-registry/elliptics-registry/elliptics/node/engine"
 	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
@@ -95,32 +96,41 @@ func (r *request) readRecord(io *wire.IOAttr) (packet, wire.Status) {
 
 // streamRecord prepares an answer that is too large for memory.
 func (r *request) streamRecord(io *wire.IOAttr, snap *engine.Snapshot, offset uint64) (packet, wire.Status) {
+	var h hash.Hash
+	if io.Flags&wire.IOChecksum != 0 {
+		h = sha512.New()
+	}
+	s, err := r.verified(snap, offset, io.Size, h)
+	if err != nil {
+		snap.Close()
+		return packet{}, r.conn.node.statusOf(r, err)
+	}
+	if h != nil {
+		h.Sum(io.Parent[:0])
+	}
+	return packet{body: io, streamed: io.Size, stream: s}, wire.OK
+}
+
+// verified reads a range of a record, into h unless that is nil, and prepares
+// to send it. It takes over snap unless it fails.
+func (r *request) verified(snap *engine.Snapshot, offset, size uint64, h hash.Hash) (*recordStream, error) {
 	n := r.conn.node
 	buf, err := n.answers.get(n.life, pieceSize)
 	if err != nil {
-		snap.Close()
-		return packet{}, n.statusOf(r, err)
+		return nil, err
 	}
-	h := sha512.New()
-	withSum := io.Flags&wire.IOChecksum != 0
-	err = n.readPieces(snap, offset, io.Size, buf.b, func(piece []byte) error {
-		if withSum {
+	err = n.readPieces(snap, offset, size, buf.b, func(piece []byte) error {
+		if h != nil {
 			h.Write(piece)
 		}
 		return nil
 	})
 	if err != nil {
 		buf.free()
-		snap.Close()
-		return packet{}, n.statusOf(r, err)
-	}
-	if withSum {
-		h.Sum(io.Parent[:0])
+		return nil, err
 	}
 	r.backend.hold()
-	return packet{body: io, streamed: io.Size, stream: &recordStream{
-		node: n, backend: r.backend, snap: snap, buf: buf, offset: offset, size: io.Size,
-	}}, wire.OK
+	return &recordStream{node: n, backend: r.backend, snap: snap, buf: buf, offset: offset, size: size}, nil
 }
 
 // recordStream is a range of a record that is read while it is sent. It holds

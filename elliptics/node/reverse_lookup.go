@@ -39,6 +39,9 @@ func reverseLookup(r *request) wire.Status {
 	if first := n.backend(0); first != nil && a.Group == 0 {
 		a.Group = first.group
 	}
+	c.greeted.Store(true)
+	c.telling.Lock()
+	defer c.telling.Unlock()
 	r.send(packet{hdr: a, body: &wire.Routes{Addrs: []wire.Addr{c.addr}, Backends: n.announced()}})
 	return wire.OK
 }
@@ -61,6 +64,33 @@ func (n *Node) announced() []wire.BackendIDs {
 		}
 	}
 	return all
+}
+
+// pushIDs tells all clients that have been told this node's ids of a change of
+// one backend. No answer is expected.
+func (n *Node) pushIDs(b *backend) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		if c.greeted.Load() {
+			// One client that does not read must not hold up the rest.
+			n.running.Go(func() { c.push(b) })
+		}
+	}
+}
+
+// push sends UPDATE_IDS for one backend.
+func (c *conn) push(b *backend) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	u := wire.BackendIDs{Backend: b.id, IDs: b.announced()}
+	if len(u.IDs) == 0 {
+		u.Disabled = true
+	} else {
+		u.Group = b.group
+	}
+	h := wire.Header{Command: wire.CmdUpdateIDs, Flags: wire.FlagDirect | wire.FlagNoLock}
+	c.out.put(packet{hdr: &h, body: &wire.UpdateIDs{Backends: []wire.BackendIDs{u}}})
 }
 
 // updateIDs is what servers tell each other. It is not answered, and nothing

@@ -15,7 +15,7 @@ func write(r *request) wire.Status {
 	if !r.hasAttr {
 		return wire.ErrInvalid
 	}
-	if r.backend.readOnly.Load() {
+	if r.isReadOnly() {
 		return wire.ErrReadOnly
 	}
 	if err := r.io.Decode(r.attr[:]); err != nil {

@@ -111,7 +111,8 @@ func (s *Store) syncer() {
 	}
 }
 
-// rest waits until a sync is due by time, or by what has gathered.
+// rest waits until a sync is due by time, by what has gathered, or because
+// somebody waits for it.
 func (s *Store) rest() {
 	interval := s.opt.SyncInterval
 	if s.opt.Sync == SyncNone {
@@ -128,6 +129,8 @@ func (s *Store) rest() {
 		case <-due.C:
 			return
 		case <-s.closing:
+			return
+		case <-s.hurry:
 			return
 		case <-s.wake:
 		}

@@ -141,6 +141,10 @@ func (s *Store) settle(ctx context.Context) error {
 	}
 	s.poke()
 	select {
+	case s.hurry <- struct{}{}:
+	default:
+	}
+	select {
 	case <-last.done:
 		return s.failure()
 	case <-ctx.Done():
@@ -153,7 +157,7 @@ func (s *Store) move(ctx context.Context, g *segment, f *frame, oldest bool) (mo
 	if f.kind == kindVoid {
 		return 0, nil
 	}
-	lock := &s.keys[f.key[1]]
+	lock := s.lockOf(&f.key)
 	lock.Lock()
 	defer lock.Unlock()
 	cur, _, err := s.current(f.key)
@@ -246,6 +250,7 @@ type Stats struct {
 	LiveBytes int64 // that records need
 	FileBytes int64 // of all segments
 	FreeBytes int64 // in the file system
+	DiskBytes int64 // size of the file system
 	Copied    int64 // bytes that compaction has written since Open
 	ReadOnly  error // why the store takes no changes; nil when it does
 }
@@ -263,7 +268,7 @@ func (s *Store) Stats() Stats {
 	}
 	s.mu.Unlock()
 	if du, err := s.opt.FS.GetDiskUsage(s.dir); err == nil {
-		st.FreeBytes = int64(du.AvailBytes)
+		st.FreeBytes, st.DiskBytes = int64(du.AvailBytes), int64(du.TotalBytes)
 	}
 	return st
 }

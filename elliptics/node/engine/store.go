@@ -113,7 +113,7 @@ type Store struct {
 	opt   Options
 	dir   string
 	index *index
-	keys  [256]sync.Mutex // by the second byte of the key
+	keys  [256]sync.Mutex // see lockOf
 
 	unsynced *semaphore.Weighted
 	failed   atomic.Pointer[error] // why the store is read-only
@@ -130,6 +130,7 @@ type Store struct {
 	pending  []*Commit       // sequenced, not durable, in order
 	overlay  map[Key]*Commit // the newest of pending for each key
 	wake     chan struct{}   // the syncer has something to do
+	hurry    chan struct{}   // somebody waits for it
 	closed   bool
 	lost     map[uint64]struct{} // segments that compaction could not read
 	copied   atomic.Int64        // bytes that compaction wrote
@@ -147,6 +148,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		live:     make(map[uint64]int64),
 		overlay:  make(map[Key]*Commit),
 		wake:     make(chan struct{}, 1),
+		hurry:    make(chan struct{}, 1),
 		lost:     make(map[uint64]struct{}),
 	}
 	if err := s.recover(); err != nil {
@@ -281,6 +283,10 @@ func (s *Store) current(key Key) (*record, *Commit, error) {
 	return r, nil, err
 }
 
+// lockOf is the lock of a key, which other keys may have too. Keys that are
+// made from others can differ in a few of their bytes only.
+func (s *Store) lockOf(key *Key) *sync.Mutex { return &s.keys[key[0]^key[1]^key[63]] }
+
 // Get finds a record. It waits until what it finds is durable, in the sense of
 // the SyncMode, so that nobody sees what a crash would take back.
 func (s *Store) Get(ctx context.Context, key Key) (*Snapshot, error) {
@@ -310,7 +316,7 @@ func (s *Store) Get(ctx context.Context, key Key) (*Snapshot, error) {
 // Commit.Wait tells when it is acknowledged. Changes of one key are made one
 // after the other. The data must not change before Update returns.
 func (s *Store) Update(ctx context.Context, key Key, fn func(old *Snapshot) (*Change, error)) (*Commit, error) {
-	lock := &s.keys[key[1]]
+	lock := s.lockOf(&key)
 	lock.Lock()
 	defer lock.Unlock()
 	var old *record

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -154,6 +155,27 @@ func TestIterateInOrder(t *testing.T) {
 	require.Len(t, seen, 99)
 	for i := 1; i < len(seen); i++ {
 		require.Negative(t, bytes.Compare(seen[i-1][:], seen[i][:]))
+	}
+}
+
+// TestIterateDoesNotWaitForTheInterval: what is asked for now is made durable
+// now, in every mode.
+func TestIterateDoesNotWaitForTheInterval(t *testing.T) {
+	for _, mode := range []SyncMode{SyncInterval, SyncNone} {
+		s := newStore(t, Options{Sync: mode, SyncInterval: time.Hour})
+		var last Key
+		for i := range last {
+			last[i] = 0xff
+		}
+		for i := range 3 {
+			require.NoError(t, set(s, key(i), pattern(i, 10)))
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			seen := 0
+			err := s.Iterate(ctx, Key{}, last, func(Key, *Snapshot) error { seen++; return nil })
+			cancel()
+			require.NoError(t, err, "mode %v", mode)
+			require.Equal(t, i+1, seen)
+		}
 	}
 }
 
