@@ -138,6 +138,9 @@ func (p *call) finish(err error) {
 // time-out without a packet, and not longer than ctx. When it returns, nothing
 // reads data any more.
 func (c *conn) send(ctx context.Context, h *wire.Header, attr *wire.IOAttr, data [][]byte, timeout time.Duration) ([]packet, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	size := 0
 	for _, d := range data {
 		size += len(d)

@@ -36,21 +36,28 @@ var ErrClosed = errors.New("elliptics client is closed")
 // parts.
 var ErrTooLarge = errors.New("answer is too large for the client")
 
-// Error is what a single request to one group came to.
+// Error is what a single request to one group, or to one server, came to.
 type Error struct {
 	Op     string // read, write, lookup, …
-	Group  uint32
+	Group  uint32 // zero: the request was about the server itself
 	Remote string // host:port:family; empty when no server was asked
-	Key    Key
+	Key    Key    // zero: the request was about no record
 	Err    error
 }
 
 func (e *Error) Error() string {
-	at := ""
-	if e.Remote != "" {
-		at = " at " + e.Remote
+	var b strings.Builder
+	b.WriteString(e.Op)
+	if e.Key != (Key{}) {
+		b.WriteString(" " + e.Key.Short())
 	}
-	return fmt.Sprintf("%s %s in group %d%s: %v", e.Op, e.Key.Short(), e.Group, at, e.Err)
+	if e.Group != 0 {
+		fmt.Fprintf(&b, " in group %d", e.Group)
+	}
+	if e.Remote != "" {
+		b.WriteString(" at " + e.Remote)
+	}
+	return b.String() + ": " + e.Err.Error()
 }
 
 // Unwrap returns the cause.

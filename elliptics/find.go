@@ -96,24 +96,19 @@ func (f *search) group(ctx context.Context, group uint32) error {
 	default:
 		return &Error{Op: f.op, Group: group, Key: f.tags[0], Err: fmt.Errorf("%w: the group has %d index shards, others have %d", wire.ErrProtocol, count, f.count)}
 	}
-	type owner struct {
-		remote  *remote
-		backend uint32
-	}
 	var parts [][]uint32
 	var last owner
-	table := f.s.node.routes.Load()
 	for shard := range count {
 		if !f.open[shard] {
 			continue
 		}
-		r, ok := table.owner(group, f.tags[0].IndexShard(shard, count))
-		if !ok {
-			return &Error{Op: f.op, Group: group, Key: f.tags[0], Err: table.noRoute()}
+		r, err := f.s.owner(group, f.tags[0].IndexShard(shard, count))
+		if err != nil {
+			return &Error{Op: f.op, Group: group, Key: f.tags[0], Err: err}
 		}
-		if o := (owner{r.remote, r.backend}); len(parts) == 0 || o != last {
+		if len(parts) == 0 || r.owner != last {
 			parts = append(parts, nil)
-			last = o
+			last = r.owner
 		}
 		parts[len(parts)-1] = append(parts[len(parts)-1], shard)
 	}

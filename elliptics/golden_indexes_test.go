@@ -35,57 +35,57 @@ func tags(s *elliptics.Session, names ...string) (keys []elliptics.Key) {
 	return keys
 }
 
+var goldenIndexes = map[string]struct {
+	groups []uint32
+	do     func(t *testing.T, s *elliptics.Session)
+}{
+	"set-indexes": {nil, func(t *testing.T, s *elliptics.Session) {
+		_, err := s.SetIndexes(context.Background(), s.Key("vec-key"), tagged(s, "other=dx"))
+		require.NoError(t, err)
+	}},
+	"set-indexes-empty": {nil, func(t *testing.T, s *elliptics.Session) {
+		_, err := s.SetIndexes(context.Background(), s.Key("vec-key"), nil)
+		require.NoError(t, err)
+	}},
+	"update-indexes": {nil, func(t *testing.T, s *elliptics.Session) {
+		_, err := s.UpdateIndexes(context.Background(), s.Key("vec-key"), tagged(s, "docker=vec-key", "dir=vec-key"))
+		require.NoError(t, err)
+	}},
+	"update-indexes-second-object": {nil, func(t *testing.T, s *elliptics.Session) {
+		_, err := s.UpdateIndexes(context.Background(), s.Key("vec-new"), tagged(s, "docker=vec-new"))
+		require.NoError(t, err)
+	}},
+	"remove-indexes": {nil, func(t *testing.T, s *elliptics.Session) {
+		_, err := s.RemoveIndexes(context.Background(), s.Key("vec-new"), tags(s, "docker"))
+		require.NoError(t, err)
+	}},
+	"list-indexes": {nil, func(t *testing.T, s *elliptics.Session) {
+		list, err := s.ListIndexes(context.Background(), s.Key("vec-key"))
+		require.NoError(t, err)
+		want := tagged(s, "docker=vec-key", "dir=vec-key")
+		slices.SortFunc(want, func(a, b elliptics.Index) int { return a.Tag.Compare(b.Tag) })
+		require.Equal(t, want, list)
+	}},
+	"find-all-one-tag":         {nil, finds((*elliptics.Session).FindAllIndexes, []string{"docker"}, "vec-key: docker=vec-key", "vec-new: docker=vec-new")},
+	"find-all-two-tags":        {nil, finds((*elliptics.Session).FindAllIndexes, []string{"docker", "dir"}, "vec-key: docker=vec-key dir=vec-key")},
+	"find-all-missing":         {nil, finds((*elliptics.Session).FindAllIndexes, []string{"no-such-tag"})},
+	"find-all-after-set-empty": {nil, finds((*elliptics.Session).FindAllIndexes, []string{"other"})},
+	"find-any":                 {nil, finds((*elliptics.Session).FindAnyIndexes, []string{"dir", "none"}, "vec-key: dir=vec-key")},
+	"g3-find-all":              {[]uint32{1, 2, 3}, finds((*elliptics.Session).FindAllIndexes, []string{"docker"}, "tri-key: docker=tri-key")},
+	"g3-update-indexes": {[]uint32{1, 2, 3}, func(t *testing.T, s *elliptics.Session) {
+		_, err := s.UpdateIndexes(context.Background(), s.Key("tri-key"), tagged(s, "docker=tri-key"))
+		require.NoError(t, err)
+	}},
+	"g3-set-indexes-empty": {[]uint32{1, 2, 3}, func(t *testing.T, s *elliptics.Session) {
+		_, err := s.SetIndexes(context.Background(), s.Key("tri-key"), nil)
+		require.NoError(t, err)
+	}},
+}
+
 func TestGoldenIndexes(t *testing.T) {
-	type session = *elliptics.Session
-	ctx := context.Background()
-	for name, c := range map[string]struct {
-		groups []uint32
-		do     func(t *testing.T, s session)
-	}{
-		"set-indexes": {nil, func(t *testing.T, s session) {
-			_, err := s.SetIndexes(ctx, s.Key("vec-key"), tagged(s, "other=dx"))
-			require.NoError(t, err)
-		}},
-		"set-indexes-empty": {nil, func(t *testing.T, s session) {
-			_, err := s.SetIndexes(ctx, s.Key("vec-key"), nil)
-			require.NoError(t, err)
-		}},
-		"update-indexes": {nil, func(t *testing.T, s session) {
-			_, err := s.UpdateIndexes(ctx, s.Key("vec-key"), tagged(s, "docker=vec-key", "dir=vec-key"))
-			require.NoError(t, err)
-		}},
-		"update-indexes-second-object": {nil, func(t *testing.T, s session) {
-			_, err := s.UpdateIndexes(ctx, s.Key("vec-new"), tagged(s, "docker=vec-new"))
-			require.NoError(t, err)
-		}},
-		"remove-indexes": {nil, func(t *testing.T, s session) {
-			_, err := s.RemoveIndexes(ctx, s.Key("vec-new"), tags(s, "docker"))
-			require.NoError(t, err)
-		}},
-		"list-indexes": {nil, func(t *testing.T, s session) {
-			list, err := s.ListIndexes(ctx, s.Key("vec-key"))
-			require.NoError(t, err)
-			want := tagged(s, "docker=vec-key", "dir=vec-key")
-			slices.SortFunc(want, func(a, b elliptics.Index) int { return a.Tag.Compare(b.Tag) })
-			require.Equal(t, want, list)
-		}},
-		"find-all-one-tag":         {nil, finds((session).FindAllIndexes, []string{"docker"}, "vec-key: docker=vec-key", "vec-new: docker=vec-new")},
-		"find-all-two-tags":        {nil, finds((session).FindAllIndexes, []string{"docker", "dir"}, "vec-key: docker=vec-key dir=vec-key")},
-		"find-all-missing":         {nil, finds((session).FindAllIndexes, []string{"no-such-tag"})},
-		"find-all-after-set-empty": {nil, finds((session).FindAllIndexes, []string{"other"})},
-		"find-any":                 {nil, finds((session).FindAnyIndexes, []string{"dir", "none"}, "vec-key: dir=vec-key")},
-		"g3-find-all":              {[]uint32{1, 2, 3}, finds((session).FindAllIndexes, []string{"docker"}, "tri-key: docker=tri-key")},
-		"g3-update-indexes": {[]uint32{1, 2, 3}, func(t *testing.T, s session) {
-			_, err := s.UpdateIndexes(ctx, s.Key("tri-key"), tagged(s, "docker=tri-key"))
-			require.NoError(t, err)
-		}},
-		"g3-set-indexes-empty": {[]uint32{1, 2, 3}, func(t *testing.T, s session) {
-			_, err := s.SetIndexes(ctx, s.Key("tri-key"), nil)
-			require.NoError(t, err)
-		}},
-	} {
+	for name, c := range goldenIndexes {
 		t.Run(name, func(t *testing.T) {
-			_, n := replayed(t, name, nil)
+			n := replayed(t, name, nil)
 			c.do(t, docker(n, c.groups...).WithChecker(elliptics.All))
 		})
 	}

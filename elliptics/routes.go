@@ -17,8 +17,14 @@ type routeTable struct {
 	shards  map[uint32][]int32 // of indexes: what the nodes of a group announced, each number once
 }
 
+// route is a place on the ring of a group, and whose it is.
 type route struct {
-	id      wire.ID
+	id wire.ID
+	owner
+}
+
+// owner is a backend of a node.
+type owner struct {
 	remote  *remote
 	backend uint32
 }
@@ -34,7 +40,7 @@ func newRouteTable(remotes []*remote) *routeTable {
 				t.shards[b.Group] = append(t.shards[b.Group], n)
 			}
 			for _, id := range b.IDs {
-				t.groups[b.Group] = append(t.groups[b.Group], route{id, r, backend})
+				t.groups[b.Group] = append(t.groups[b.Group], route{id, owner{r, backend}})
 			}
 		}
 	}

@@ -37,6 +37,8 @@ type Session struct {
 	ioFlags   wire.IOFlags
 	flags     wire.Flags
 	traceID   uint64
+	writeBack bool
+	backend   *BackendRef // all requests go there
 }
 
 // NewSession begins with groups, in the order in which they are asked, no
@@ -51,7 +53,7 @@ func (s *Session) with(change func(*Session)) *Session {
 	return &c
 }
 
-// WithGroups uses other groups.
+// WithGroups uses other groups, of which none should appear twice.
 func (s *Session) WithGroups(groups ...uint32) *Session {
 	return s.with(func(c *Session) { c.groups = slices.Clone(groups) })
 }
@@ -102,6 +104,22 @@ func (s *Session) WithTrace() *Session {
 	return s.with(func(c *Session) { c.flags |= wire.FlagTrace })
 }
 
+// WithWriteBack makes a Read or ReadLatest of a whole record write it to the
+// groups that said before that they have none or a damaged one, for ReadLatest
+// also to those with an older one, with its timestamp and user flags. The
+// read waits for that. Beware: it brings back what was removed while a group
+// was away, because Elliptics keeps no trace of removed records.
+func (s *Session) WithWriteBack(on bool) *Session {
+	return s.with(func(c *Session) { c.writeBack = on })
+}
+
+// WithBackend sends all requests to one backend of one node, whether it owns
+// the keys or not; the session's groups become the backend's. It is meant for
+// tools that check or repair.
+func (s *Session) WithBackend(b BackendRef) *Session {
+	return s.with(func(c *Session) { c.groups, c.backend = []uint32{b.Group}, &b })
+}
+
 // Groups are the session's groups.
 func (s *Session) Groups() []uint32 { return slices.Clone(s.groups) }
 
@@ -116,13 +134,12 @@ func (s *Session) request(ctx context.Context, op string, group uint32, h wire.H
 	if err := s.node.ctx.Err(); err != nil {
 		return fail("", ErrClosed)
 	}
-	if err := ctx.Err(); err != nil {
-		return fail("", context.Cause(ctx))
+	owner, err := s.owner(group, h.ID)
+	if err != nil {
+		return fail("", err)
 	}
-	table := s.node.routes.Load()
-	owner, ok := table.owner(group, h.ID)
-	if !ok {
-		return fail("", table.noRoute())
+	if s.backend != nil {
+		h.Flags |= wire.FlagDirect | wire.FlagDirectBackend
 	}
 	c := owner.remote.conn(&h.ID)
 	if c == nil {
@@ -141,6 +158,23 @@ func (s *Session) request(ctx context.Context, op string, group uint32, h wire.H
 		return fail(owner.remote.name.String(), last.header.Status)
 	}
 	return packets, nil
+}
+
+// owner is the backend that a request for a key goes to.
+func (s *Session) owner(group uint32, key Key) (route, error) {
+	if b := s.backend; b != nil {
+		r := s.node.remote(b.Remote)
+		if r == nil {
+			return route{}, fmt.Errorf("%w: node %s is not known", wire.ErrNoRoute, b.Remote)
+		}
+		return route{owner: owner{r, b.Backend}}, nil
+	}
+	table := s.node.routes.Load()
+	owner, ok := table.owner(group, key)
+	if !ok {
+		return route{}, table.noRoute()
+	}
+	return owner, nil
 }
 
 // single is request for commands that answer one packet.

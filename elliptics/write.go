@@ -27,6 +27,11 @@ type Write struct {
 	Timestamp Time
 	// UserFlags of the record; zero: the session's.
 	UserFlags uint64
+	// Lifetime in the server's memory cache, in seconds, with wire.IOCache.
+	Lifetime uint64
+	// Checksum asks for the SHA-512 of the record after the write, for which
+	// the server reads all of it.
+	Checksum bool
 }
 
 // Write sends a write to all groups at once and returns when each has answered,
@@ -35,11 +40,8 @@ type Write struct {
 // may still happen: see Retry.
 func (s *Session) Write(ctx context.Context, key Key, w Write) ([]GroupResult, error) {
 	attr := wire.IOAttr{
-		ID: key, Num: w.Num, Timestamp: w.Timestamp, UserFlags: w.UserFlags,
+		ID: key, Start: w.Lifetime, Num: w.Num, Timestamp: w.Timestamp, UserFlags: w.UserFlags,
 		Flags: w.Flags | s.ioFlags, Offset: w.Offset,
-	}
-	for _, d := range w.Data {
-		attr.Size += uint64(len(d))
 	}
 	if w.IfChecksum != nil {
 		attr.Parent = *w.IfChecksum
@@ -49,20 +51,33 @@ func (s *Session) Write(ctx context.Context, key Key, w Write) ([]GroupResult, e
 		attr.Timestamp = s.timestamp
 	}
 	if attr.Timestamp.IsZero() {
-		attr.Timestamp = wire.TimeOf(time.Now().Truncate(time.Microsecond))
+		attr.Timestamp = now()
 	}
 	if attr.UserFlags == 0 {
 		attr.UserFlags = s.userFlags
 	}
-	return s.everywhere(ctx, "write", key, func(g uint32) (info FileInfo, err error) {
-		a := attr
-		p, err := s.single(ctx, "write", g, wire.Header{ID: key, Command: wire.CmdWrite}, &a, w.Data)
-		if err != nil || a.Flags&wire.IOWriteNoFileInfo != 0 {
-			return info, err
-		}
-		return p.fileInfo("write", g)
+	h := wire.Header{ID: key, Command: wire.CmdWrite}
+	if w.Checksum {
+		h.Flags |= wire.FlagChecksum
+	}
+	return s.everywhere(ctx, "write", key, func(g uint32) (FileInfo, error) {
+		return s.writeGroup(ctx, g, h, attr, w.Data)
 	})
 }
+
+func (s *Session) writeGroup(ctx context.Context, group uint32, h wire.Header, attr wire.IOAttr, data [][]byte) (info FileInfo, err error) {
+	for _, d := range data {
+		attr.Size += uint64(len(d))
+	}
+	p, err := s.single(ctx, "write", group, h, &attr, data)
+	if err != nil || attr.Flags&wire.IOWriteNoFileInfo != 0 {
+		return info, err
+	}
+	return p.fileInfo("write", group)
+}
+
+// now is the time of a write, with the precision of the original client.
+func now() Time { return wire.TimeOf(time.Now().Truncate(time.Microsecond)) }
 
 func (p *packet) fileInfo(op string, group uint32) (info FileInfo, err error) {
 	err = info.Decode(p.body)
@@ -112,35 +127,4 @@ func (s *Session) Remove(ctx context.Context, key Key) ([]GroupResult, error) {
 		_, err := s.single(ctx, "remove", g, wire.Header{ID: key, Command: wire.CmdDel}, &attr, nil)
 		return FileInfo{}, err
 	})
-}
-
-// Lookup tells where a record is, its size and its timestamp. The groups are
-// asked one after the other. An empty record is ErrNotFound, although it can
-// be read.
-func (s *Session) Lookup(ctx context.Context, key Key) (GroupResult, error) {
-	return inTurn(ctx, s, "lookup", key, func(g uint32) (GroupResult, error) {
-		info, err := s.lookupGroup(ctx, g, key, 0)
-		return GroupResult{g, info, err}, err
-	})
-}
-
-// LookupAll asks all groups at once.
-func (s *Session) LookupAll(ctx context.Context, key Key) ([]GroupResult, error) {
-	return s.everywhere(ctx, "lookup", key, func(g uint32) (FileInfo, error) { return s.lookupGroup(ctx, g, key, 0) })
-}
-
-// LookupChecksum is LookupAll with the SHA-512 of each group's copy, for which
-// each server reads all of it.
-func (s *Session) LookupChecksum(ctx context.Context, key Key) ([]GroupResult, error) {
-	return s.everywhere(ctx, "lookup", key, func(g uint32) (FileInfo, error) {
-		return s.lookupGroup(ctx, g, key, wire.FlagChecksum)
-	})
-}
-
-func (s *Session) lookupGroup(ctx context.Context, group uint32, key Key, flags wire.Flags) (info FileInfo, err error) {
-	p, err := s.single(ctx, "lookup", group, wire.Header{ID: key, Command: wire.CmdLookup, Flags: flags}, nil, nil)
-	if err != nil {
-		return info, err
-	}
-	return p.fileInfo("lookup", group)
 }
