@@ -168,7 +168,7 @@ func (d *fileDriver) GetContent(ctx context.Context, p string) ([]byte, error) {
 		b, err := d.fs.Get(ctx, u.session)
 		return b, distributionError(p, err)
 	}
-	f, err := d.fs.Open(ctx, p)
+	f, err := d.open(ctx, p)
 	if err != nil {
 		return nil, distributionError(p, err)
 	}
@@ -215,11 +215,16 @@ func (d *fileDriver) reader(ctx context.Context, p string, offset, length int64)
 }
 
 func (d *fileDriver) openFile(ctx context.Context, p string, offset, length int64) (io.ReadCloser, error) {
-	f, err := d.fs.Open(ctx, p)
+	f, err := d.open(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	return f.Reader(ctx, offset, length), nil
+}
+
+func (d *fileDriver) open(ctx context.Context, p string) (*layout.File, error) {
+	f, err := d.fs.Open(ctx, p)
+	return f, d.insist(err)
 }
 
 func (d *fileDriver) Writer(ctx context.Context, p string, appending bool) (storagedriver.FileWriter, error) {
@@ -276,8 +281,11 @@ func (d *fileDriver) Stat(ctx context.Context, p string) (storagedriver.FileInfo
 	} else {
 		var info layout.Info
 		info, err = d.fs.Stat(ctx, p)
-		if err == nil && info.Open {
+		switch {
+		case err == nil && info.Open:
 			err = layout.ErrUnfinished
+		case err == nil && info.Quarantined:
+			err = d.insist(layout.ErrQuarantined)
 		}
 		if err == nil && !info.Dir {
 			err = d.keep(ctx, p, info)

@@ -166,7 +166,7 @@ func (d *fileDriver) statUpload(ctx context.Context, path string, u uploadPath) 
 		return fileInfo{path: path, dir: true, mtime: info.Mtime.Time()}, nil
 	}
 	if u.rest == dataName {
-		if info.Open {
+		if info.Open || info.Quarantined {
 			return fileInfo{}, notFound(path)
 		}
 		return fileInfo{path: path, size: info.Size, mtime: info.Mtime.Time()}, nil
@@ -187,7 +187,7 @@ func (d *fileDriver) uploadChildren(ctx context.Context, u uploadPath) (children
 	add := func(name string, kind layout.Kind, size int64) {
 		children = append(children, layout.Entry{Name: name, Kind: kind, Size: size, Mtime: info.Mtime})
 	}
-	if u.rest == "" && !info.Open {
+	if u.rest == "" && !info.Open && !info.Quarantined {
 		add(dataName, layout.KindFile, info.Size)
 	}
 	for name, value := range attrs {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -19,8 +20,9 @@ import (
 	"github.com/elliptics-registry/elliptics-registry/registry"
 )
 
-// start runs a registry on a cluster and answers its address.
-func start(t *testing.T, c *ellipticstest.Cluster) string {
+// start runs a registry on a cluster and answers its address. More lines may
+// stand below storage.elliptics.
+func start(t *testing.T, c *ellipticstest.Cluster, more ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yml")
 	require.NoError(t, os.WriteFile(file, []byte(`version: 0.1
@@ -29,6 +31,7 @@ http: {addr: "127.0.0.1:0", secret: secret}
 storage:
   elliptics:
     nodes: [`+strings.Join(c.Remotes(), ", ")+`]
+`+strings.Join(more, "\n")+`
   maintenance: {uploadpurging: {enabled: false}}
 `), 0o600))
 	settings, err := registry.Load(file)
@@ -70,6 +73,12 @@ func TestRequestsForABlob(t *testing.T) {
 	c := ellipticstest.Start(t)
 	registry := start(t, c)
 	reads := func(f func()) int {
+		// What a push leaves to the background is to be over.
+		require.Eventually(t, func() bool {
+			before := c.Requests(0, wire.CmdWrite)
+			time.Sleep(20 * time.Millisecond)
+			return before == c.Requests(0, wire.CmdWrite)
+		}, 10*time.Second, time.Millisecond)
 		writes, before := c.Requests(0, wire.CmdWrite), c.Requests(0, wire.CmdRead)
 		f()
 		require.Equal(t, writes, c.Requests(0, wire.CmdWrite), "something was written")

@@ -173,6 +173,7 @@ func (fs *FS) readBlocks(ctx context.Context, id contentID, n, size, from, to in
 	if fs.opt.ReadOrder != nil {
 		order = fs.opt.ReadOrder(n)
 	}
+	var lost []uint32
 	for i := range groups {
 		at := (n + i) % len(groups)
 		if order != nil {
@@ -180,7 +181,13 @@ func (fs *FS) readBlocks(ctx context.Context, id contentID, n, size, from, to in
 		}
 		v, data, t, err := fs.readBlocksOf(ctx, groups[at], id, n, size, from, to, table)
 		if err == nil {
+			if len(lost) > 0 {
+				fs.healLater(id, n, size, groups[at], lost)
+			}
 			return v, data, t, nil
+		}
+		if isLost(err) {
+			lost = append(lost, groups[at])
 		}
 		if ctx.Err() != nil {
 			return Value{}, nil, t, context.Cause(ctx)

@@ -73,6 +73,7 @@ type FS struct {
 	cluster *cluster
 	clock   *Clock
 	life    *lifetime
+	healer  healer
 	dirs    dirCache
 	buffers *bufferPool
 
@@ -194,18 +195,20 @@ func (fs *FS) observe(ts Timestamp, what string) bool {
 
 // Info describes a file or a directory.
 type Info struct {
-	Path  string
-	Dir   bool
-	Open  bool // being written, not readable yet
-	Size  int64
-	Mtime Timestamp // of files
+	Path string
+	Dir  bool
+	Open bool // being written, not readable yet
+	// Quarantined: not readable any more, see ErrQuarantined.
+	Quarantined bool
+	Size        int64
+	Mtime       Timestamp // of files
 	// Written is when the file's record was written last: with its content, or
 	// by Renew.
 	Written Timestamp
 }
 
 func (r *fileRecord) info() Info {
-	return Info{Path: r.path, Open: r.state == stateOpen, Size: r.size(), Mtime: r.mtime, Written: r.ts}
+	return Info{Path: r.path, Open: r.state == stateOpen, Quarantined: r.state == stateQuarantined, Size: r.size(), Mtime: r.mtime, Written: r.ts}
 }
 
 // Stat describes what is at a path: a file, finished or not, or a directory.

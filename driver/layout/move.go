@@ -29,8 +29,8 @@ func (fs *FS) Move(ctx context.Context, from, to string) error {
 			}
 			return ErrIsDir
 		}
-		if src.state == stateOpen {
-			return ErrUnfinished
+		if err := src.readable(); err != nil {
+			return err
 		}
 		if from == to {
 			return nil

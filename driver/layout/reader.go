@@ -20,13 +20,24 @@ func (fs *FS) Open(ctx context.Context, p string) (*File, error) {
 	if err == nil && !rec.alive() {
 		err = ErrNotExist
 	}
-	if err == nil && rec.state == stateOpen {
-		err = ErrUnfinished
+	if err == nil {
+		err = rec.readable()
 	}
 	if err != nil {
 		return nil, &PathError{"open", p, err}
 	}
 	return &File{fs, rec}, nil
+}
+
+// readable says why a record that is there cannot be read.
+func (r *fileRecord) readable() error {
+	switch r.state {
+	case stateOpen:
+		return ErrUnfinished
+	case stateQuarantined:
+		return ErrQuarantined
+	}
+	return nil
 }
 
 // Info describes the file.
@@ -221,6 +232,9 @@ func (r *Reader) advance() error {
 		}
 		_ = r.Close()
 		r.err = &PathError{"read", r.file.rec.path, err}
+		if lostEverywhere(err) && r.file.rec.state == stateFile {
+			r.file.fs.quarantine(r.file.rec, err)
+		}
 		return r.err
 	}
 	r.cur, r.rest = f, f.data

@@ -20,6 +20,9 @@ const (
 	stateFile      fileState = 1 // committed, readable
 	stateOpen      fileState = 2 // being written; resumable, not readable
 	stateTombstone fileState = 3 // deleted
+	// stateQuarantined: committed, but a part of the content is lost in every
+	// group; see quarantine.go.
+	stateQuarantined fileState = 4
 )
 
 // fileRecord is the record of a path.
@@ -94,7 +97,7 @@ func decodeFile(path string, b []byte) (*fileRecord, error) {
 	if path != "" && r.path != path {
 		return nil, fmt.Errorf("%w: it belongs to %q", errDamaged, r.path)
 	}
-	if r.state < stateFile || r.state > stateTombstone {
+	if r.state < stateFile || r.state > stateQuarantined {
 		return nil, fmt.Errorf("%w: state %d", errDamaged, r.state)
 	}
 	return r, nil

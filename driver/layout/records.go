@@ -77,7 +77,7 @@ func (fs *FS) readRecord(ctx context.Context, p string) (*fileRecord, error) {
 			return fs.readCopy(ctx, g, p)
 		})
 		if err != nil {
-			return nil, err
+			return fs.readDamaged(ctx, p, err)
 		}
 		newest := recordCopy{}
 		for _, c := range copies {

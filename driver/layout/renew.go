@@ -31,8 +31,8 @@ func (fs *FS) Renew(ctx context.Context, p string) error {
 			}
 			return ErrNotExist
 		}
-		if rec.state != stateFile {
-			return ErrUnfinished
+		if err := rec.readable(); err != nil {
+			return err
 		}
 		if rec.ts >= ts {
 			return errStale

@@ -79,8 +79,11 @@ var (
 	// ErrConcurrent: somebody else changed the file between two steps and
 	// went on doing so; nothing was acknowledged.
 	ErrConcurrent = errors.New("was changed by someone else at the same time")
-	// ErrCorrupt: no group has an undamaged copy.
-	ErrCorrupt = errors.New("is damaged: no group has a good copy")
+	// ErrCorrupt: what a group has is damaged.
+	ErrCorrupt = errors.New("is damaged")
+	// ErrQuarantined: every group answered, and none has all of the file. It
+	// can be written again, or deleted.
+	ErrQuarantined = errors.New("is quarantined: no group has an undamaged copy of all of it")
 	// ErrClock: a record carries a timestamp far in the future.
 	ErrClock  = errors.New("carries a timestamp far in the future: compare the clocks of the machines that run registries")
 	errClosed = errors.New("the storage is closed")
