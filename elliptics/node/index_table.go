@@ -82,6 +82,9 @@ func (n *Node) changeTable(store *engine.Store, key wire.ID, empty wire.IndexTab
 		if bytes.Equal(b, old) {
 			return nil, nil
 		}
+		if int64(len(b)) > max(n.maxTables(), size) {
+			return nil, fmt.Errorf("%w: index table of %d bytes", wire.ErrNoMemory, len(b))
+		}
 		return &engine.Change{
 			Data:      [][]byte{b},
 			Size:      uint64(len(b)),
@@ -90,6 +93,11 @@ func (n *Node) changeTable(store *engine.Store, key wire.ID, empty wire.IndexTab
 		}, nil
 	})
 }
+
+// maxTables is how many bytes the tables may have that a search reads at one
+// time: its answer can be twice as long. A single table does not grow beyond
+// that.
+func (n *Node) maxTables() int64 { return n.answers.limit / 4 }
 
 // What a table takes beside its entries, and an entry beside its data, at most
 // and in bytes.

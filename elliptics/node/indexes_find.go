@@ -73,7 +73,7 @@ func (r *request) findBlock(b *wire.IndexRequest) (p packet, s wire.Status) {
 			return p, s
 		}
 		shards = append(shards, b.Entries[i].ID)
-		if size += int64(min(snap.Info().Size, uint64(n.answers.limit))); size > n.answers.limit/4 {
+		if size += int64(min(snap.Info().Size, uint64(n.answers.limit))); size > n.maxTables() {
 			return p, n.statusOf(r, fmt.Errorf("%w: index tables of %d bytes and more", wire.ErrNoMemory, size))
 		}
 	}
