@@ -3,6 +3,7 @@ package elliptics_test
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -392,5 +393,25 @@ func TestGoldenIterators(t *testing.T) {
 			}
 			require.Len(t, want, i)
 		})
+	}
+}
+
+// TestCaptureDocument keeps docs/vectors.md true, as far as it is about the
+// client.
+func TestCaptureDocument(t *testing.T) {
+	b, err := os.ReadFile("../docs/vectors.md")
+	require.NoError(t, err)
+	told := make(map[string]string)
+	for line := range strings.Lines(string(b)) {
+		if cells := strings.Split(line, "|"); len(cells) == 5 {
+			told[strings.Trim(cells[1], " `")] = strings.TrimSpace(cells[2])
+		}
+	}
+	for _, name := range vectors.Names(t, captures) {
+		want := "yes"
+		if reason := notSent[name]; reason != "" {
+			want = "no: " + reason
+		}
+		require.Equal(t, want, told[name], "the client's column of %s", name)
 	}
 }
