@@ -84,6 +84,47 @@ func BenchmarkNode(b *testing.B) {
 	}
 }
 
+// BenchmarkRawTCP is the yardstick for read4MiB/tcp: the same requests and
+// answers, between a client and a server that do nothing but copy memory over
+// a loopback connection.
+func BenchmarkRawTCP(b *testing.B) {
+	const size = 4 << 20
+	for _, flight := range []int{1, 8} {
+		b.Run(fmt.Sprintf("copy4MiB/%d", flight), func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(b, err)
+			defer l.Close()
+			answer := (&wire.Header{Size: size + wire.IOAttrSize}).Append(nil)
+			answer = append(answer, make([]byte, size+wire.IOAttrSize)...)
+			request := make([]byte, wire.HeaderSize+wire.IOAttrSize)
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			wg.Go(func() {
+				nc, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer nc.Close()
+				br := bufio.NewReaderSize(nc, readBuffer)
+				for ask := make([]byte, len(request)); ; {
+					if _, err := io.ReadFull(br, ask); err != nil {
+						return
+					}
+					if _, err := nc.Write(answer); err != nil {
+						return
+					}
+				}
+			})
+			nc, err := net.Dial("tcp", l.Addr().String())
+			require.NoError(b, err)
+			defer nc.Close()
+			b.SetBytes(size)
+			b.ResetTimer()
+			flood(b, nc, [][][]byte{{request}}, flight)
+		})
+	}
+}
+
 // flood sends b.N requests, at most flight of them unanswered.
 func flood(b *testing.B, nc net.Conn, packets [][][]byte, flight int) {
 	slots := make(chan struct{}, flight)

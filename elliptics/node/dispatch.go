@@ -103,7 +103,7 @@ func (n *Node) start(r *request) { go n.execute(r) }
 
 func (n *Node) execute(r *request) {
 	if d := r.delay(); d > 0 {
-		n.pause(d)
+		r.wait(d)
 	}
 	s := r.cmd.run(r)
 	n.stats.count(r, s)
@@ -124,6 +124,13 @@ func (r *request) delay() time.Duration {
 		d += time.Duration(r.backend.delay.Load())
 	}
 	return d
+}
+
+// wait waits for d, but not longer than anybody waits for the answer.
+func (r *request) wait(d time.Duration) {
+	ctx, cancel := context.WithTimeout(r.conn.reading, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // pause waits for d, but not longer than the node runs.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/elliptics-registry/elliptics-registry/elliptics/internal/vectors"
 	"github.com/elliptics-registry/elliptics-registry/elliptics/node/engine"
 	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
 )
@@ -48,6 +49,16 @@ func FuzzConnection(f *testing.F) {
 	hello := wire.Header{ID: wire.Handshake{Version: wire.Version226}.ID(), Command: wire.CmdReverseLookup}
 	seed(hello.Append(nil), request(wire.CmdRouteList, wire.FlagNeedAck, nil))
 	seed(request(wire.CmdWrite, wire.FlagReply, attr(0, "data")), hello.Append(nil))
+
+	for _, name := range vectors.Names(f, captures) {
+		var requests [][]byte
+		for _, p := range vectors.Load(f, captures, name) {
+			if p.Direction == vectors.Request {
+				requests = append(requests, p.Bytes)
+			}
+		}
+		seed(requests...)
+	}
 
 	end := bytes.Repeat([]byte{0xff}, minMaxRequest+2*wire.HeaderSize)
 	n := startNode(f, func(cfg *Config) {
@@ -90,5 +101,13 @@ func FuzzConnection(f *testing.F) {
 			return len(n.conns) == 0
 		}, 20*time.Second, 100*time.Microsecond)
 		requireNothingLent(t, n)
+		// The next input finds the node as this one did.
+		n.readOnly.Store(false)
+		b := n.backend(1)
+		b.readOnly.Store(false)
+		b.delay.Store(0)
+		if s := b.enable(); s != wire.ErrAlready {
+			require.Equal(t, wire.OK, s)
+		}
 	})
 }
