@@ -166,8 +166,11 @@ func OldName(old string) (name string, ok bool) {
 	return name, ok
 }
 
-// unset says whether the Python driver took its default instead of a value
-// under an old name.
+// OldDefault says whether the Python driver took its default instead of a value
+// of an option, given by its old name.
+func OldDefault(old string, v any) bool { return unset(oldNames[old], v) }
+
+// unset is OldDefault for a name without underscores.
 func unset(name string, v any) bool {
 	switch v := v.(type) {
 	case nil:

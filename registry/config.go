@@ -33,6 +33,10 @@ type Settings struct {
 	Config  *configuration.Configuration
 	Storage driver.Parameters
 	Version string // of the program, for its first lines
+
+	// Ignored are the keys of an old configuration file that mean nothing
+	// here, and why.
+	Ignored []string
 }
 
 // Default is a registry on the embedded node below dataDir.
@@ -53,17 +57,27 @@ func Default(dataDir string) (*Settings, error) {
 	return check(config)
 }
 
-// Load reads and checks a configuration file in Distribution's YAML. The error
-// names every key that is unknown or has a bad value, a line for each.
+// Load reads and checks a configuration file in Distribution's YAML, or in that
+// of docker-registry 0.9. The error names every key that is unknown or has a
+// bad value, a line for each.
 func Load(path string) (*Settings, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	var ignored []string
+	if IsOld(text) {
+		c, err := ConvertOld(text)
+		if err != nil {
+			return nil, inFile(path, err)
+		}
+		text, ignored = c.Text, c.Ignored
+	}
 	s, err := parse(text)
 	if err != nil {
 		return nil, inFile(path, err)
 	}
+	s.Ignored = ignored
 	return s, nil
 }
 

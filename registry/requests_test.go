@@ -36,6 +36,11 @@ storage:
 `), 0o600))
 	settings, err := registry.Load(file)
 	require.NoError(t, err)
+	return run(t, settings)
+}
+
+func run(t *testing.T, settings *registry.Settings) string {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	server, err := registry.New(ctx, settings)
 	require.NoError(t, err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -46,6 +47,10 @@ const (
 func New(ctx context.Context, s *Settings) (_ *Server, err error) {
 	if err := configureLogging(s.Config); err != nil {
 		return nil, err
+	}
+	if len(s.Ignored) > 0 {
+		slog.Warn("the configuration file is one of docker-registry; what means nothing here is ignored, see elliptics-registry convert-config",
+			"ignored", strings.Join(s.Ignored, "; "))
 	}
 	storage, err := OpenStorage(s.Storage)
 	if err != nil {

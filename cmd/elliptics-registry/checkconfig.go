@@ -25,6 +25,9 @@ func checkConfigCommand() *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok: listens on %s; %s, groups %v, namespace %s\n",
 				args[0], s.Config.HTTP.Addr, where, s.Storage.Groups, s.Storage.Namespace)
+			for _, i := range s.Ignored {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: ignored: %s\n", args[0], i)
+			}
 			return nil
 		},
 	}
