@@ -206,6 +206,7 @@ func TestShortContentIsAnError(t *testing.T) {
 	require.Less(t, len(head)+len(rest), len(content))
 	require.True(t, bytes.HasPrefix(content, append(head, rest...)))
 	lost.Stop()
+	require.NoError(t, d.PutContent(ctx, "/f", content), "writing it again repairs it")
 	require.Equal(t, content, get(t, d, "/f"))
 }
 
