@@ -89,6 +89,7 @@ type Node struct {
 
 	mu      sync.Mutex // guards what follows, and every remote's state
 	remotes []*remote
+	listed  bool          // a route list was read, or asked for in vain
 	changed chan struct{} // closed and replaced when a remote's state changes
 }
 
@@ -141,32 +142,58 @@ func (n *Node) spawn(f func()) {
 }
 
 // Wait returns when at least one node is connected and has announced its
-// backends. When ctx ends first, the error says what is wrong with each remote.
-func (n *Node) Wait(ctx context.Context) error {
+// backends. With groups it goes on until each of them has a backend, or every
+// node that is known, from Config.Remotes and from a route list, was tried: a
+// group that is away is no error. When ctx ends before a node is connected, the
+// error says what is wrong with each remote.
+func (n *Node) Wait(ctx context.Context, groups ...uint32) error {
 	for {
 		n.mu.Lock()
 		changed := n.changed
-		var failed []string
-		for _, r := range n.remotes {
-			if r.up > 0 {
-				n.mu.Unlock()
-				return nil
-			}
-			why := "not connected yet"
-			if r.lastErr != nil {
-				why = r.lastErr.Error()
-			}
-			failed = append(failed, r.name.String()+": "+why)
-		}
+		up, done := n.reached(groups)
 		n.mu.Unlock()
+		if done {
+			return nil
+		}
 		select {
 		case <-changed:
 		case <-n.ctx.Done():
 			return ErrClosed
 		case <-ctx.Done():
-			return fmt.Errorf("elliptics: no node can be reached: %s: %w", strings.Join(failed, "; "), ErrNoRoute)
+			if up {
+				return nil
+			}
+			return n.unreachable()
 		}
 	}
+}
+
+// reached tells whether a node is connected, and whether Wait has nothing more
+// to wait for. Called with n.mu held.
+func (n *Node) reached(groups []uint32) (up, done bool) {
+	untried := !n.listed && !n.cfg.KnownOnly
+	for _, r := range n.remotes {
+		up = up || r.up > 0
+		untried = untried || r.up == 0 && r.lastErr == nil
+	}
+	table := n.routes.Load()
+	missing := slices.ContainsFunc(groups, func(g uint32) bool { return len(table.groups[g]) == 0 })
+	return up, up && (!missing || !untried)
+}
+
+// unreachable says what is wrong with each remote.
+func (n *Node) unreachable() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var failed []string
+	for _, r := range n.remotes {
+		why := "not connected yet"
+		if r.lastErr != nil {
+			why = r.lastErr.Error()
+		}
+		failed = append(failed, r.name.String()+": "+why)
+	}
+	return fmt.Errorf("elliptics: no node can be reached: %s: %w", strings.Join(failed, "; "), ErrNoRoute)
 }
 
 // RemoteStatus describes a node for people.

@@ -276,11 +276,22 @@ func (r *remote) watch() {
 			if err := r.discover(); err != nil {
 				r.node.cfg.Logger.Debug("could not read the route list", "remote", r.name.String(), "error", err)
 			}
+			r.node.looked()
 		}
 		select {
 		case <-time.After(jitter(r.node.cfg.CheckTimeout)):
 		case <-r.ctx.Done():
 		}
+	}
+}
+
+// looked notes that somebody was asked for other nodes.
+func (n *Node) looked() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.listed {
+		n.listed = true
+		n.update()
 	}
 }
 

@@ -105,12 +105,12 @@ const (
 	toolPatience    = 30 * time.Second
 )
 
-// wait gives the first connection a moment, so that the first request does not
-// find a storage that is only just being reached.
+// wait gives the connections to all groups a moment, so that the first request
+// does not find a storage that is only just being reached.
 func (s *Storage) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, connectPatience)
 	defer cancel()
-	if err := s.Client.Wait(ctx); err != nil {
+	if err := s.Client.Wait(ctx, s.Parameters.Groups...); err != nil {
 		slog.Error("the storage cannot be reached yet; requests are answered 503 until it can", "error", err)
 	}
 }
@@ -119,7 +119,7 @@ func (s *Storage) wait(ctx context.Context) {
 func (s *Storage) Driver(ctx context.Context) (*driver.Driver, error) {
 	wait, cancel := context.WithTimeout(ctx, toolPatience)
 	defer cancel()
-	if err := s.Client.Wait(wait); err != nil {
+	if err := s.Client.Wait(wait, s.Parameters.Groups...); err != nil {
 		return nil, err
 	}
 	return driver.New(ctx, s.Parameters)
