@@ -6,7 +6,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -23,7 +25,9 @@ func damageChunks(t *testing.T, c *ellipticstest.Cluster, groups ...uint32) (dam
 	require.NoError(t, err)
 	defer client.Close()
 	ctx := context.Background()
-	require.NoError(t, client.Wait(ctx))
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(client.Remotes(), func(r elliptics.RemoteStatus) bool { return r.Connections == 0 })
+	}, 20*time.Second, time.Millisecond, "not all nodes were reached")
 	for _, g := range groups {
 		s := client.NewSession(g)
 		for e, err := range s.Iterate(ctx, g, elliptics.Iteration{}) {
