@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ociLayout makes an image on disk without an engine: crane appends a layer to
+// imageTar makes an image on disk without an engine: crane appends a layer to
 // nothing.
 func imageTar(t *testing.T) string {
 	t.Helper()
@@ -66,9 +67,9 @@ func TestOras(t *testing.T) {
 	must(t, nil, "oras", "pull", "--plain-http", "--allow-path-traversal", "-o", out, name)
 	must(t, nil, "oras", "attach", "--plain-http", "--disable-path-validation", "--artifact-type", "test/signature", name, file)
 	require.Contains(t, must(t, nil, "oras", "discover", "--plain-http", name), "test/signature")
-	got, err := os.ReadFile(file)
+	got, err := os.ReadFile(filepath.Join(out, file))
 	require.NoError(t, err)
-	require.Equal(t, b, got)
+	require.True(t, bytes.Equal(b, got))
 }
 
 func TestRegctl(t *testing.T) {

@@ -15,11 +15,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// writeConfig makes a configuration file for a cluster.
-func writeConfig(t *testing.T, elliptics string) string {
+// writeConfig makes a configuration file for a cluster, with lines of the test's
+// own below http.
+func writeConfig(t *testing.T, elliptics string, http ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yml")
-	text := "version: 0.1\nhttp:\n  secret: of-the-test\nstorage:\n  delete: {enabled: true}\n  elliptics: {" + elliptics + "}\n"
+	text := "version: 0.1\nhttp:\n  secret: of-the-test\n"
+	for _, line := range http {
+		text += "  " + line + "\n"
+	}
+	text += "storage:\n  delete: {enabled: true}\n  elliptics: {" + elliptics + "}\n"
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
 	return file
 }
@@ -125,6 +130,22 @@ func TestBadConfiguration(t *testing.T) {
 		_, err = command(t, nil, "elliptics-registry", "check-config", writeConfig(t, elliptics))
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// What Prometheus reads is at an address of its own, and the registry ends in
+// order with it.
+func TestMetrics(t *testing.T) {
+	node := runNode(t, "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	debug := l.Addr().String()
+	require.NoError(t, l.Close())
+	p := serve(t, "--config", writeConfig(t, "nodes: "+node.addr, "debug: {addr: '"+debug+"', prometheus: {enabled: true}}"))
+	_, err = pushBlob(p, "some", content(1, 100_000))
+	require.NoError(t, err)
+	_, body, _ := get(t, &process{addr: debug}, "/metrics")
+	require.Contains(t, body, `registry_storage_action_seconds_count{action="PutContent",driver="elliptics"}`)
+	p.stop()
 }
 
 // A tool beside a registry talks to the registry's node.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -110,10 +111,10 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 	set("Content-Type", desc.MediaType)
 	content := &blobContent{ctx: ctx, files: b.files, path: blobPath(desc.Digest), size: desc.Size}
 	http.ServeContent(&blobResponse{w, content}, r, "", time.Time{}, content)
-	if content.err != nil && ctx.Err() == nil {
+	if failed := content.failed.Load(); failed != nil && ctx.Err() == nil {
 		// The status is sent. Cutting the connection is the only way left to
 		// say that this is not the blob.
-		slog.Error("a blob could not be served to its end", "digest", desc.Digest, "error", content.err)
+		slog.Error("a blob could not be served to its end", "digest", desc.Digest, "error", *failed)
 		panic(http.ErrAbortHandler)
 	}
 	return nil
@@ -134,8 +135,12 @@ type blobContent struct {
 	path   string
 	size   int64
 	offset int64
-	err    error // of reading, not of writing
+	// failed is an error of reading, not of writing. Several ranges are read by
+	// a goroutine of http.ServeContent, which may outlast it for a moment.
+	failed atomic.Pointer[error]
 }
+
+func (c *blobContent) fail(err error) { c.failed.Store(&err) }
 
 func (c *blobContent) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
@@ -157,14 +162,14 @@ func (c *blobContent) Read(p []byte) (int, error) {
 	}
 	r, err := c.files.ReaderRange(c.ctx, c.path, c.offset, length)
 	if err != nil {
-		c.err = err
+		c.fail(err)
 		return 0, err
 	}
 	defer r.Close()
 	n, err := io.ReadFull(r, p[:length])
 	c.offset += int64(n)
 	if err != nil {
-		c.err = err
+		c.fail(err)
 	}
 	return n, err
 }
@@ -173,7 +178,7 @@ func (c *blobContent) Read(p []byte) (int, error) {
 func (c *blobContent) copyTo(w io.Writer, length int64) (int64, error) {
 	r, err := c.files.ReaderRange(c.ctx, c.path, c.offset, length)
 	if err != nil {
-		c.err = err
+		c.fail(err)
 		return 0, err
 	}
 	defer r.Close()
@@ -183,9 +188,9 @@ func (c *blobContent) copyTo(w io.Writer, length int64) (int64, error) {
 	switch {
 	case out.err != nil: // the client has gone
 	case err != nil:
-		c.err = err
+		c.fail(err)
 	case n < length:
-		c.err = io.ErrUnexpectedEOF
+		c.fail(io.ErrUnexpectedEOF)
 	}
 	return n, err
 }

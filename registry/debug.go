@@ -60,8 +60,9 @@ func newDebugServer(c *configuration.Configuration, checks *health.Registry) (*d
 func (d *debugServer) serve() error { return d.http.Serve(d.listener) }
 
 func (d *debugServer) close() error {
+	err := d.http.Close()
 	_ = d.listener.Close() // the server has closed it if it served
-	return d.http.Close()
+	return err
 }
 
 // unhealthy answers 503 to everything while a health check of section health

@@ -251,7 +251,7 @@ func TestServeWithAnOldFile(t *testing.T) {
 	var log syncBuffer
 	logrus.SetOutput(&log)
 	defer logrus.SetOutput(os.Stderr)
-	address := run(t, settings)
+	address := run(t, settings).url
 	resp, _ := request(t, "GET", address+"/v2/_catalog", nil)
 	require.Equal(t, 200, resp.StatusCode)
 	require.Equal(t, 1, strings.Count(log.String(), "ignored="), log.String())
