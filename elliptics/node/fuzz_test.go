@@ -95,6 +95,7 @@ func FuzzConnection(f *testing.F) {
 			nc.Write(end)
 		}
 		require.NoError(t, <-answers)
+		nc.Close() // or the node waits whether there is more
 		require.Eventually(t, func() bool {
 			n.mu.Lock()
 			defer n.mu.Unlock()

@@ -76,6 +76,13 @@ func (c *Conn) Close() error {
 	return nil
 }
 
+// CloseWrite ends what this end sends: the other end reads what is in flight,
+// then io.EOF, and can still be read from.
+func (c *Conn) CloseWrite() error {
+	c.out.close(&c.out.writer)
+	return nil
+}
+
 // LocalAddr is the address of this end.
 func (c *Conn) LocalAddr() net.Addr { return c.local }
 

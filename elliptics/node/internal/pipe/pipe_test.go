@@ -141,6 +141,26 @@ func TestWriteToClosedPeer(t *testing.T) {
 
 // TestWriteLetsGo checks the promise that a failed write does not touch the
 // caller's memory later: what a reader gets after it is not the caller's.
+func TestCloseWrite(t *testing.T) {
+	a, b := pair()
+	defer a.Close()
+	defer b.Close()
+	_, err := a.Write([]byte("last words"))
+	require.NoError(t, err)
+	require.NoError(t, a.CloseWrite())
+	got, err := io.ReadAll(b)
+	require.NoError(t, err)
+	require.Equal(t, "last words", string(got))
+	_, err = a.Write([]byte("more"))
+	require.ErrorIs(t, err, net.ErrClosed)
+	_, err = b.Write([]byte("answer"))
+	require.NoError(t, err)
+	answer := make([]byte, 6)
+	_, err = io.ReadFull(a, answer)
+	require.NoError(t, err)
+	require.Equal(t, "answer", string(answer))
+}
+
 func TestWriteLetsGo(t *testing.T) {
 	a, b := pair()
 	defer a.Close()
