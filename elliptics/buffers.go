@@ -8,7 +8,7 @@ import (
 // Payloads of replies live in pooled buffers of a power of two bytes. Smaller
 // and larger ones are allocated as they are needed.
 const (
-	minPooled = 12 // 4 KiB
+	minPooled = 7  // 128 bytes
 	maxPooled = 23 // 8 MiB
 )
 

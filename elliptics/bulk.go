@@ -65,14 +65,14 @@ func (s *Session) bulkPart(ctx context.Context, group uint32, keys []Key, found 
 		item := wire.IOAttr{ID: k, Flags: s.ioFlags}
 		list = item.Append(list)
 	}
-	packets, err := s.request(ctx, "bulk read", group, wire.Header{ID: keys[0], Command: wire.CmdBulkRead}, &attr, [][]byte{list})
+	answer, err := s.request(ctx, "bulk read", group, wire.Header{ID: keys[0], Command: wire.CmdBulkRead}, &attr, [][]byte{list})
 	if half := len(keys) / 2; half > 0 && errors.Is(err, ErrTooLarge) {
 		return errors.Join(s.bulkPart(ctx, group, keys[:half], found), s.bulkPart(ctx, group, keys[half:], found))
 	}
 	if err != nil {
 		return err
 	}
-	for _, p := range packets {
+	for _, p := range answer.packets {
 		if p.header.Command == wire.CmdRead && p.header.Status == 0 && p.header.Size >= wire.IOAttrSize {
 			if r, err := p.record(group, p.attr.ID); err == nil {
 				found[p.attr.ID] = r

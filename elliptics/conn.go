@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,35 +39,6 @@ type conn struct {
 	wrote   *sync.Cond // the writer has finished a batch
 	err     error      // why the connection ended; nil while it lives
 }
-
-// call is one request and what came back.
-type call struct {
-	head    []byte // header and what is encoded behind it
-	data    [][]byte
-	cost    int64
-	settled atomic.Bool // the result is final, or nobody waits for it
-	done    chan struct{}
-	moved   atomic.Int64 // when the last packet of the answer came, ns
-	packets []packet
-	bytes   int64 // in packets
-	err     error
-}
-
-// packet is one answer. Its body follows the io attribute, if it has one.
-type packet struct {
-	header wire.Header
-	remote *remote
-	attr   wire.IOAttr // of READ answers
-	body   []byte
-	pooled *[]byte
-}
-
-// packetOverhead is what a packet of an answer costs beside its payload.
-const packetOverhead = 512
-
-// passOver is how many times MaxReply a packet may be for its bytes to be
-// passed over; the connection survives. Who announces more talks nonsense.
-const passOver = 64
 
 func newConn(r *remote, nc net.Conn) *conn {
 	c := &conn{
@@ -126,18 +98,11 @@ func (c *conn) close(err error) {
 	}
 }
 
-// finish settles a call. Only the first one to do so may touch its result.
-func (p *call) finish(err error) {
-	if p.settled.CompareAndSwap(false, true) {
-		p.err = err
-		close(p.done)
-	}
-}
-
 // send sends a request and waits for the whole answer: up to the session's
 // time-out without a packet, and not longer than ctx. When it returns, nothing
-// reads data any more.
-func (c *conn) send(ctx context.Context, h *wire.Header, attr *wire.IOAttr, data [][]byte, timeout time.Duration) ([]packet, error) {
+// reads data any more. The call that it returns has at least one packet, and
+// may be given back with free.
+func (c *conn) send(ctx context.Context, h wire.Header, attr *wire.IOAttr, data [][]byte, timeout time.Duration) (*call, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -145,28 +110,23 @@ func (c *conn) send(ctx context.Context, h *wire.Header, attr *wire.IOAttr, data
 	for _, d := range data {
 		size += len(d)
 	}
-	p := &call{data: data, done: make(chan struct{})}
-	p.cost = min(int64(size)+1024, c.remote.node.cfg.MaxQueued)
-	if !c.budget.TryAcquire(p.cost) {
+	cost := min(int64(size)+1024, c.remote.node.cfg.MaxQueued)
+	if !c.budget.TryAcquire(cost) {
 		wctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: too many requests wait for this node", wire.ErrTimeout))
-		err := c.budget.Acquire(wctx, p.cost)
+		err := c.budget.Acquire(wctx, cost)
 		cancel()
 		if err != nil {
 			return nil, context.Cause(wctx)
 		}
 	}
-	defer c.budget.Release(p.cost)
+	defer c.budget.Release(cost)
 	h.Trans = c.remote.node.trans.Add(1)
 	h.Size = uint64(size)
 	if attr != nil {
 		h.Size += wire.IOAttrSize
 	}
-	p.head = h.Append(make([]byte, 0, wire.HeaderSize+wire.IOAttrSize))
-	if attr != nil {
-		p.head = attr.Append(p.head)
-	}
-	start := time.Now()
-	p.moved.Store(start.UnixNano())
+	p := c.remote.node.newCall(&h, attr, data, cost, timeout)
+	defer p.timer.Stop()
 	c.mu.Lock()
 	if c.err != nil || c.pending == nil {
 		err := c.err
@@ -180,22 +140,18 @@ func (c *conn) send(ctx context.Context, h *wire.Header, attr *wire.IOAttr, data
 	case c.wake <- struct{}{}:
 	default:
 	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
 	for {
 		select {
 		case <-p.done:
-			if len(data) > 0 { // a server may answer before it has read everything
-				c.mu.Lock()
-				c.awaitWriter(p)
-				c.mu.Unlock()
-			}
-			return p.packets, p.err
+			c.mu.Lock()
+			c.awaitWriter(p) // a server may answer before it has read everything
+			c.mu.Unlock()
+			return p.result()
 		case <-ctx.Done():
 			return c.forget(h.Trans, p, context.Cause(ctx))
-		case <-timer.C:
+		case <-p.timer.C:
 			if left := timeout - time.Since(time.Unix(0, p.moved.Load())); left > 0 {
-				timer.Reset(left)
+				p.timer.Reset(left)
 				continue
 			}
 			c.ping()
@@ -206,7 +162,7 @@ func (c *conn) send(ctx context.Context, h *wire.Header, attr *wire.IOAttr, data
 
 // forget gives up a call: its answer, should it come, is dropped. It waits for
 // the writer to let go of the payload, and closes a connection that does not.
-func (c *conn) forget(trans uint64, p *call, err error) ([]packet, error) {
+func (c *conn) forget(trans uint64, p *call, err error) (*call, error) {
 	lost := p.settled.CompareAndSwap(false, true)
 	if !lost {
 		<-p.done // it has just been settled
@@ -215,14 +171,12 @@ func (c *conn) forget(trans uint64, p *call, err error) ([]packet, error) {
 	defer c.mu.Unlock()
 	if !lost {
 		c.awaitWriter(p)
-		return p.packets, p.err
+		return p.result()
 	}
 	delete(c.pending, trans)
-	for i, q := range c.queue {
-		if q == p {
-			c.queue = append(c.queue[:i:i], c.queue[i+1:]...)
-			return nil, err
-		}
+	if i := slices.Index(c.queue, p); i >= 0 {
+		c.queue = slices.Delete(c.queue, i, i+1)
+		return nil, err
 	}
 	c.awaitWriter(p)
 	return nil, err
@@ -240,14 +194,7 @@ func (c *conn) awaitWriter(p *call) {
 	stuck.Stop()
 }
 
-func (c *conn) isWriting(p *call) bool {
-	for _, q := range c.writing {
-		if q == p {
-			return true
-		}
-	}
-	return false
-}
+func (c *conn) isWriting(p *call) bool { return slices.Contains(c.writing, p) }
 
 const (
 	// gather is the length up to which pieces are copied together, so that
@@ -264,7 +211,8 @@ func (c *conn) write() {
 	var batch net.Buffers
 	for {
 		c.mu.Lock()
-		c.writing = nil
+		clear(c.writing)
+		c.writing = c.writing[:0]
 		c.wrote.Broadcast()
 		if c.err != nil {
 			c.queue = nil
@@ -276,7 +224,8 @@ func (c *conn) write() {
 			size += c.queue[n].cost
 			n++
 		}
-		c.writing, c.queue = c.queue[:n:n], c.queue[n:]
+		c.writing = append(c.writing, c.queue[:n]...)
+		c.queue = slices.Delete(c.queue, 0, n)
 		calls := c.writing
 		c.mu.Unlock()
 		if n == 0 {
@@ -419,12 +368,12 @@ func (c *conn) roundTrip(ctx context.Context, h wire.Header, payload []byte) ([]
 	if len(payload) > 0 {
 		data = [][]byte{payload}
 	}
-	packets, err := c.send(ctx, &h, nil, data, c.remote.node.cfg.WaitTimeout)
+	answer, err := c.send(ctx, h, nil, data, c.remote.node.cfg.WaitTimeout)
 	if err != nil {
 		return nil, err
 	}
 	var body []byte
-	for _, p := range packets {
+	for _, p := range answer.packets {
 		if p.header.Status != 0 {
 			return nil, p.header.Status
 		}
@@ -455,18 +404,11 @@ func (c *conn) ping() {
 		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.WaitTimeout)
 		defer cancel()
 		h := wire.Header{Command: wire.CmdBackendStatus, Flags: wire.FlagNeedAck | wire.FlagDirect}
-		packets, err := c.send(ctx, &h, nil, [][]byte{make([]byte, 12)}, 2*n.cfg.WaitTimeout)
-		release(packets)
+		_, err := c.send(ctx, h, nil, [][]byte{wire.QueryNodeStatus.Append(nil)}, 2*n.cfg.WaitTimeout)
 		if err != nil && n.ctx.Err() == nil && c.heard.Load() < asked.UnixNano() {
 			c.close(fmt.Errorf("no sign of life for %v", n.cfg.WaitTimeout))
 		}
 	})
-}
-
-func release(packets []packet) {
-	for _, p := range packets {
-		putBuffer(p.pooled)
-	}
 }
 
 // jitter is d, give or take a fifth.

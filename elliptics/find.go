@@ -142,9 +142,13 @@ func (f *search) part(ctx context.Context, group uint32, shards []uint32) error 
 		shardOf[b.ID] = shard
 		req.Blocks = append(req.Blocks, b)
 	}
-	packets, err := f.s.request(ctx, f.op, group, wire.Header{ID: req.Blocks[0].ID, Command: wire.CmdIndexesFind}, nil, [][]byte{req.Append(nil)})
+	answer, err := f.s.request(ctx, f.op, group, wire.Header{ID: req.Blocks[0].ID, Command: wire.CmdIndexesFind}, nil, [][]byte{req.Append(nil)})
 	if err != nil && !errors.Is(err, wire.ErrNotFound) { // to have none of them is an answer as well
 		return err
+	}
+	var packets []packet
+	if answer != nil {
+		packets = answer.packets
 	}
 	results := make(map[uint32][]FoundObject)
 	for _, p := range packets {

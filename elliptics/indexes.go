@@ -83,12 +83,12 @@ func (s *Session) changeIndexes(ctx context.Context, op string, key Key, indexes
 // indexRequest changes one table. Errors come in the acknowledge or with an
 // entry of the answer.
 func (s *Session) indexRequest(ctx context.Context, op string, key Key, group uint32, cmd wire.Command, table wire.ID, req wire.IndexRequest) error {
-	packets, err := s.request(ctx, op, group, wire.Header{ID: table, Command: cmd}, nil, [][]byte{req.Append(nil)})
+	answer, err := s.request(ctx, op, group, wire.Header{ID: table, Command: cmd}, nil, [][]byte{req.Append(nil)})
 	if err != nil {
 		return about(key, err)
 	}
-	defer release(packets)
-	for _, p := range packets {
+	defer release(answer.packets)
+	for _, p := range answer.packets {
 		if len(p.body) == 0 {
 			continue
 		}

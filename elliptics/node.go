@@ -86,6 +86,7 @@ type Node struct {
 	wg     sync.WaitGroup
 	trans  atomic.Uint64
 	routes atomic.Pointer[routeTable]
+	calls  sync.Pool // those whose whole answer came: nobody else knows them any more
 
 	mu      sync.Mutex // guards what follows, and every remote's state
 	remotes []*remote

@@ -127,8 +127,8 @@ func (s *Session) Groups() []uint32 { return slices.Clone(s.groups) }
 func (s *Session) Key(name string) Key { return wire.HashID(s.namespace, name) }
 
 // request sends one command to the owner of a key in one group.
-func (s *Session) request(ctx context.Context, op string, group uint32, h wire.Header, attr *wire.IOAttr, data [][]byte) ([]packet, error) {
-	fail := func(remote string, err error) ([]packet, error) {
+func (s *Session) request(ctx context.Context, op string, group uint32, h wire.Header, attr *wire.IOAttr, data [][]byte) (*call, error) {
+	fail := func(remote string, err error) (*call, error) {
 		return nil, &Error{Op: op, Group: group, Remote: remote, Key: h.ID, Err: err}
 	}
 	if err := s.node.ctx.Err(); err != nil {
@@ -149,15 +149,16 @@ func (s *Session) request(ctx context.Context, op string, group uint32, h wire.H
 	h.Backend = int32(owner.backend)
 	h.TraceID = s.traceID
 	h.Flags |= s.flags | wire.FlagNeedAck
-	packets, err := c.send(ctx, &h, attr, data, s.timeout)
+	p, err := c.send(ctx, h, attr, data, s.timeout)
 	if err != nil {
 		return fail(owner.remote.name.String(), err)
 	}
-	if last := packets[len(packets)-1]; last.header.Status != 0 {
-		release(packets)
-		return fail(owner.remote.name.String(), last.header.Status)
+	if status := p.last().header.Status; status != wire.OK {
+		release(p.packets)
+		p.free()
+		return fail(owner.remote.name.String(), status)
 	}
-	return packets, nil
+	return p, nil
 }
 
 // owner is the backend that a request for a key goes to.
@@ -179,12 +180,14 @@ func (s *Session) owner(group uint32, key Key) (route, error) {
 
 // single is request for commands that answer one packet.
 func (s *Session) single(ctx context.Context, op string, group uint32, h wire.Header, attr *wire.IOAttr, data [][]byte) (packet, error) {
-	packets, err := s.request(ctx, op, group, h, attr, data)
+	p, err := s.request(ctx, op, group, h, attr, data)
 	if err != nil {
 		return packet{}, err
 	}
-	release(packets[1:])
-	return packets[0], nil
+	first := p.packets[0]
+	release(p.packets[1:])
+	p.free()
+	return first, nil
 }
 
 func (s *Session) noGroups(op string, key Key) error {
