@@ -159,20 +159,25 @@ func requireNothingLent(t testing.TB, n *Node) {
 	}
 }
 
-// requireAnswersLent waits until the memory for answers is used up.
-func requireAnswersLent(t testing.TB, n *Node) {
+// requireBacklog waits until a connection has as much memory for answers as it
+// gets.
+func requireBacklog(t testing.TB, n *Node) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		ok := n.answers.lent.TryAcquire(9 << 20)
-		if ok {
-			n.answers.lent.Release(9 << 20)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for c := range n.conns {
+			if !c.out.ahead.TryAcquire(maxAhead) {
+				return true
+			}
+			c.out.ahead.Release(maxAhead)
 		}
-		return !ok
+		return false
 	}, 10*time.Second, time.Millisecond)
 }
 
 // TestSlowReader has a client that asks for much more than it reads: the node
-// holds a bounded part of it, serves others meanwhile, and lets go of
+// holds a bounded part of it, serves others meanwhile, large reads included, and lets go of
 // everything when the client is cut off.
 func TestSlowReader(t *testing.T) {
 	both(t, func(t *testing.T, transport func(*Config)) {
@@ -193,11 +198,13 @@ func TestSlowReader(t *testing.T) {
 				}
 			}
 		})
-		requireAnswersLent(t, n)
+		requireBacklog(t, n)
 		for range 10 {
 			require.Equal(t, wire.OK, other.write("other", wire.IOAttr{}, "x").Status)
 			status, _ := other.lookup("other", 0)
 			require.Equal(t, wire.OK, status)
+			_, _, data := other.read("k", 0, 0, 0)
+			require.Len(t, data, 4<<20)
 		}
 		slow.nc.Close()
 		asking.Wait()

@@ -84,7 +84,7 @@ func (r *request) findBlock(b *wire.IndexRequest) (p packet, s wire.Status) {
 	// An entry of a table takes at least 69 bytes, and at most 74 more in the
 	// answer.
 	room := 2*size + size/8 + tableRoom
-	buf, err := n.answers.get(n.life, room+size)
+	buf, err := r.lend(room + size)
 	if err != nil {
 		return p, n.statusOf(r, err)
 	}

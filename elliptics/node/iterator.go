@@ -183,7 +183,7 @@ func (w *walk) data(key engine.Key, snap *engine.Snapshot) (p packet, info engin
 	n := w.conn.node
 	info = snap.Info()
 	if info.Size <= maxBuffered {
-		if p.data, err = n.answers.get(n.life, int64(info.Size)); err != nil {
+		if p.data, err = w.lend(int64(info.Size)); err != nil {
 			return packet{}, info, err
 		}
 		if err = n.readAt(snap, p.data.b, 0); err != nil {

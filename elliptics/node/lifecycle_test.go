@@ -144,7 +144,7 @@ func TestShutdownLosesPatience(t *testing.T) {
 		for range 16 {
 			c.send(wire.Header{ID: key("k"), Group: 1, Command: wire.CmdRead}, io.Append(nil))
 		}
-		requireAnswersLent(t, n)
+		requireBacklog(t, n)
 		impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		require.ErrorIs(t, n.Shutdown(impatient), context.DeadlineExceeded)

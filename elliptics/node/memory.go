@@ -22,6 +22,9 @@ type buffer struct {
 	b     []byte // as long as was asked for
 	class int
 	owner *memory
+	// ahead is what a part of it was taken from besides: see outbox.lend.
+	ahead *semaphore.Weighted
+	part  int64
 }
 
 func newMemory(limit int64) *memory {
@@ -48,6 +51,10 @@ func (b *buffer) free() {
 		return
 	}
 	m, lent := b.owner, min(int64(cap(b.b)), b.owner.limit)
+	if b.ahead != nil {
+		b.ahead.Release(b.part)
+		b.ahead = nil
+	}
 	m.pools[b.class].Put(b) // from here on it is somebody else's
 	m.lent.Release(lent)
 }

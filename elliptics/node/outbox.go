@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/elliptics-registry/elliptics-registry/elliptics/node/internal/pipe"
 	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
@@ -23,9 +26,10 @@ type outbox struct {
 	changed  sync.Cond // inflight or queued went down, or err was set
 	queued   batch     // what the sender takes next
 	sending  bool
-	size     int64 // bytes that are queued or being sent
-	inflight int   // requests that were admitted and are not finished
-	err      error // the connection is broken; nothing is sent any more
+	ahead    *semaphore.Weighted // memory for answers that this connection may have
+	size     int64               // bytes that are queued or being sent
+	inflight int                 // requests that were admitted and are not finished
+	err      error               // the connection is broken; nothing is sent any more
 
 	// The sender's own.
 	sent     batch
@@ -67,12 +71,16 @@ const (
 	// streamBacklog is up to how many waiting bytes an answer of many packets
 	// goes on.
 	streamBacklog = 1 << 20
+	// maxAhead is how much memory for payloads of answers a connection has: one
+	// large payload is read while another is sent. More would not make it
+	// faster, and a client that does not read would keep it from others.
+	maxAhead = 8 << 20
 	// keepRow is up to which size the memory of a row is kept for the next.
 	keepRow = 256 << 10
 )
 
 func newOutbox(nc net.Conn) *outbox {
-	o := &outbox{nc: nc}
+	o := &outbox{nc: nc, ahead: semaphore.NewWeighted(maxAhead)}
 	o.changed.L = &o.mu
 	return o
 }
@@ -90,6 +98,28 @@ func (o *outbox) admit() bool {
 	}
 	o.inflight++
 	return true
+}
+
+// lend waits for memory for the payload of an answer, which is put into this
+// outbox or given back. Nothing is made for a connection that is broken.
+func (o *outbox) lend(ctx context.Context, m *memory, n int64) (*buffer, error) {
+	part := min(n, maxAhead)
+	if err := o.ahead.Acquire(ctx, part); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	broken := o.err != nil
+	o.mu.Unlock()
+	buf, err := (*buffer)(nil), context.Canceled
+	if !broken {
+		buf, err = m.get(ctx, n)
+	}
+	if err != nil {
+		o.ahead.Release(part)
+		return nil, err
+	}
+	buf.ahead, buf.part = o.ahead, part
+	return buf, nil
 }
 
 // finish ends a request that sends nothing (more).

@@ -72,7 +72,7 @@ func (r *request) readRecord(io *wire.IOAttr) (packet, wire.Status) {
 	}
 	p := packet{body: io}
 	if size > 0 {
-		p.data, err = n.answers.get(n.life, int64(size))
+		p.data, err = r.lend(int64(size))
 		if err == nil {
 			err = n.readAt(snap, p.data.b, offset)
 		}
@@ -115,7 +115,7 @@ func (r *request) streamRecord(io *wire.IOAttr, snap *engine.Snapshot, offset ui
 // to send it. It takes over snap unless it fails.
 func (r *request) verified(snap *engine.Snapshot, offset, size uint64, h hash.Hash) (*recordStream, error) {
 	n := r.conn.node
-	buf, err := n.answers.get(n.life, pieceSize)
+	buf, err := r.lend(pieceSize)
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,11 @@ func (r *request) payload() []byte {
 	return r.data.b
 }
 
+// lend is memory for the payload of an answer.
+func (r *request) lend(n int64) (*buffer, error) {
+	return r.conn.out.lend(r.conn.node.life, r.conn.node.answers, n)
+}
+
 // needAck tells whether the client asked for an acknowledge.
 func (r *request) needAck() bool { return r.hdr.Flags&wire.FlagNeedAck != 0 }
 
