@@ -20,7 +20,7 @@ import (
 func writeConfig(t *testing.T, elliptics string, http ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yml")
-	text := "version: 0.1\nhttp:\n  secret: of-the-test\n"
+	text := "version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\nhttp:\n  secret: of-the-test\n"
 	for _, line := range http {
 		text += "  " + line + "\n"
 	}

@@ -6,5 +6,8 @@
 //
 //	go test -tags e2e ./e2e
 //
-// A test that cannot run here fails.
+// A test that cannot run here fails. TestChaos is small by default; this is its
+// full size, with a plan of faults that a seed repeats:
+//
+//	E2E_CHAOS=10m go test -tags e2e -timeout 30m -v -run TestChaos ./e2e
 package e2e
