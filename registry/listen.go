@@ -3,7 +3,6 @@ package registry
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -35,12 +34,8 @@ func protocols(c *configuration.Configuration) *http.Protocols {
 	return p
 }
 
-// listen opens http.addr, with TLS if that is configured.
-func listen(c *configuration.Configuration) (net.Listener, error) {
-	conf, err := tlsConfig(c)
-	if err != nil {
-		return nil, err
-	}
+// listen opens http.addr, with TLS unless conf is nil.
+func listen(c *configuration.Configuration, conf *tls.Config) (net.Listener, error) {
 	ln, err := listener.NewListener(c.HTTP.Net, c.HTTP.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("http.addr: cannot listen on %s: %w; give another address with --listen or http.addr", c.HTTP.Addr, err)
@@ -51,33 +46,22 @@ func listen(c *configuration.Configuration) (net.Listener, error) {
 	return ln, nil
 }
 
-// tlsConfig is nil for a registry without TLS.
+// tlsConfig reads the files that section http.tls of a checked configuration
+// names. It is nil for a registry without TLS.
 func tlsConfig(c *configuration.Configuration) (*tls.Config, error) {
 	t := c.HTTP.TLS
 	acmeCache := t.LetsEncrypt.CacheFile
-	switch {
-	case t.Certificate == "" && t.Key == "" && acmeCache == "":
+	if t.Certificate == "" && acmeCache == "" {
 		return nil, nil
-	case acmeCache != "" && t.Certificate != "":
-		return nil, errors.New("http.tls: certificate and letsencrypt are both given; give one of them")
-	case acmeCache == "" && (t.Certificate == "" || t.Key == ""):
-		return nil, errors.New("http.tls: certificate and key are both needed")
 	}
-	minVersion, ok := tlsVersions[t.MinimumTLS]
-	if !ok {
-		return nil, fmt.Errorf("http.tls.minimumtls: bad value %q; expected tls1.2 or tls1.3", t.MinimumTLS)
-	}
-	conf := &tls.Config{MinVersion: minVersion, NextProtos: []string{"h2", "http/1.1"}}
+	conf := &tls.Config{MinVersion: tlsVersions[t.MinimumTLS], NextProtos: []string{"h2", "http/1.1"}}
 	if c.HTTP.HTTP2.Disabled {
 		conf.NextProtos = []string{"http/1.1"}
 	}
-	for _, name := range t.CipherSuites {
-		suites := tls.CipherSuites()
-		i := slices.IndexFunc(suites, func(s *tls.CipherSuite) bool { return s.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("http.tls.ciphersuites: %q is unknown, or not secure", name)
+	for _, suite := range tls.CipherSuites() {
+		if slices.Contains(t.CipherSuites, suite.Name) {
+			conf.CipherSuites = append(conf.CipherSuites, suite.ID)
 		}
-		conf.CipherSuites = append(conf.CipherSuites, suites[i].ID)
 	}
 	if acmeCache != "" {
 		m := &autocert.Manager{
@@ -111,8 +95,6 @@ func tlsConfig(c *configuration.Configuration) (*tls.Config, error) {
 			return nil, fmt.Errorf("http.tls.clientcas: %s holds no certificate in PEM", file)
 		}
 	}
-	if conf.ClientAuth, ok = clientAuth[t.ClientAuth]; !ok {
-		return nil, fmt.Errorf("http.tls.clientauth: bad value %q; expected request-client-cert, require-any-client-cert, verify-client-cert-if-given or require-and-verify-client-cert", t.ClientAuth)
-	}
+	conf.ClientAuth = clientAuth[t.ClientAuth]
 	return conf, nil
 }

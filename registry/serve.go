@@ -52,6 +52,10 @@ func New(ctx context.Context, s *Settings) (_ *Server, err error) {
 		slog.Warn("the configuration file is one of docker-registry; what means nothing here is ignored, see elliptics-registry convert-config",
 			"ignored", strings.Join(s.Ignored, "; "))
 	}
+	tls, err := tlsConfig(s.Config)
+	if err != nil {
+		return nil, err
+	}
 	storage, err := OpenStorage(s.Storage)
 	if err != nil {
 		return nil, err
@@ -83,7 +87,7 @@ func New(ctx context.Context, s *Settings) (_ *Server, err error) {
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
-	if server.listener, err = listen(s.Config); err != nil {
+	if server.listener, err = listen(s.Config, tls); err != nil {
 		return nil, err
 	}
 	if server.debug, err = newDebugServer(s.Config, checks); err != nil {
