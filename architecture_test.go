@@ -20,10 +20,12 @@ const module = "github.com/elliptics-registry/elliptics-registry/"
 // rooms says which other rooms of this module a room may know. A folder belongs
 // to the room with the longest name that it begins with.
 var rooms = map[string][]string{
-	"cmd":                     {"registry", "v1", "driver", "driver/gc", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
+	"cmd":                     {"registry", "v1", "v1/publish", "driver", "driver/gc", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
 	"benchmarks":              {"registry", "driver", "internal"},
 	"registry":                {"driver", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
-	"v1":                      {"driver", "elliptics", "elliptics/wire", "internal"},
+	"v1":                      {"elliptics", "elliptics/wire"},
+	"v1/publish":              {"v1"},
+	"v1/v1test":               {"v1"},
 	"driver":                  {"driver/layout", "elliptics", "elliptics/wire", "internal"},
 	"driver/gc":               {"driver"},
 	"driver/layout":           {"elliptics/wire"},
@@ -42,6 +44,7 @@ var strangers = map[string]struct {
 	why   string
 }{
 	"driver/layout":         {[]string{"github.com/distribution/", "net"}, "it knows a Store, neither a registry nor a network"},
+	"v1":                    {[]string{"github.com/distribution/"}, "it is the old registry's storage"},
 	"elliptics":             {[]string{"github.com/distribution/"}, "it is a client for everybody"},
 	"elliptics/wire":        {[]string{"net", "os", "sync", "github.com/"}, "it does no I/O and keeps no state"},
 	"elliptics/node":        {[]string{"github.com/distribution/"}, "it is a server for everybody"},
