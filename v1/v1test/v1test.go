@@ -59,7 +59,7 @@ func (i *Image) ID() string {
 	if i.id == "" {
 		h := sha256.New()
 		if i.Parent != nil {
-			io.WriteString(h, i.Parent.ID())
+			h.Write([]byte(i.Parent.ID()))
 		}
 		for _, f := range i.Files {
 			fmt.Fprintln(h, f.Name, f.Body, f.Mode, f.Symlink, f.Link)
