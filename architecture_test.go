@@ -20,7 +20,7 @@ const module = "github.com/elliptics-registry/elliptics-registry/"
 // rooms says which other rooms of this module a room may know. A folder belongs
 // to the room with the longest name that it begins with.
 var rooms = map[string][]string{
-	"cmd":                     {"registry", "v1", "v1/publish", "driver", "driver/gc", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
+	"cmd":                     {"registry", "v1", "v1/publish", "driver", "driver/gc", "driver/repair", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
 	"benchmarks":              {"registry", "driver", "internal"},
 	"registry":                {"driver", "driver/layout", "elliptics", "elliptics/wire", "elliptics/node", "elliptics/node/engine", "internal"},
 	"v1":                      {"elliptics", "elliptics/wire"},
@@ -28,6 +28,7 @@ var rooms = map[string][]string{
 	"v1/v1test":               {"v1"},
 	"driver":                  {"driver/layout", "elliptics", "elliptics/wire", "internal"},
 	"driver/gc":               {"driver"},
+	"driver/repair":           {"driver", "driver/layout"},
 	"driver/layout":           {"elliptics/wire"},
 	"elliptics":               {"elliptics/wire"},
 	"elliptics/wire":          {},

@@ -41,7 +41,8 @@ func (driverFactory) Create(ctx context.Context, parameters map[string]any) (sto
 // StorageDriver; base.Base checks paths, measures and traces.
 type Driver struct {
 	base.Base
-	files *fileDriver
+	files   *fileDriver
+	cluster *elliptics.Node
 }
 
 // New makes a driver. It ends with ctx, or with Close.
@@ -75,7 +76,7 @@ func New(ctx context.Context, p Parameters) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage.elliptics: %w", err)
 	}
-	f := &fileDriver{fs: fs, limit: newLimiter(p.MaxThreads), collecting: p.Collecting, now: p.Now}
+	f := &fileDriver{fs: fs, limit: newLimiter(p.MaxThreads), collecting: p.Collecting, inspecting: p.Inspecting, now: p.Now}
 	if f.now == nil {
 		f.now = time.Now
 	}
@@ -84,7 +85,7 @@ func New(ctx context.Context, p Parameters) (*Driver, error) {
 	}
 	f.stop = context.AfterFunc(ctx, func() { f.close() })
 	f.startTrash(ctx)
-	return &Driver{base.Base{StorageDriver: f}, f}, nil
+	return &Driver{base.Base{StorageDriver: f}, f, node}, nil
 }
 
 // Close ends the driver: what is acknowledged is stored, background work ends.
@@ -123,7 +124,8 @@ type fileDriver struct {
 	ended chan struct{} // the trash collector has ended
 	once  sync.Once
 
-	collecting bool // see Parameters.Collecting
+	collecting bool // see Parameters
+	inspecting bool
 }
 
 var _ storagedriver.StorageDriver = (*fileDriver)(nil)

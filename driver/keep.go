@@ -24,7 +24,7 @@ const RenewAfter = time.Hour
 // keep renews what a push has found, if need be. A push must not go on when
 // that fails.
 func (d *fileDriver) keep(ctx context.Context, p string, info layout.Info) error {
-	if d.collecting || !collectable(p) || d.now().Sub(info.Written.Time()) < RenewAfter {
+	if d.collecting || d.inspecting || !collectable(p) || d.now().Sub(info.Written.Time()) < RenewAfter {
 		return nil
 	}
 	switch method(ctx) {

@@ -66,6 +66,9 @@ type Parameters struct {
 	// every operation needs all groups, and looking at something is no reason
 	// to keep it.
 	Collecting bool
+	// Inspecting is set by tools that look at everything: that is no reason to
+	// keep it.
+	Inspecting bool
 	// Now is the wall clock. Default: time.Now.
 	Now func() time.Time
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/dustin/go-humanize"
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/elliptics-registry/elliptics-registry/driver/gc"
@@ -38,6 +39,7 @@ With --offline there is no grace: the registry is stopped, or read-only
 			if cache := settings.Config.Storage["cache"]["blobdescriptor"]; cache != nil && !opts.Offline {
 				return fmt.Errorf("storage.cache.blobdescriptor: with a cache, pushes refer to blobs without looking at them, which is not safe beside garbage collection; remove the cache, or stop all pushes and say --offline")
 			}
+			logrus.SetLevel(logrus.WarnLevel) // Distribution tells of deletions that it only asks for
 			settings.Storage.Collecting = true
 			s, err := registry.OpenStorageBeside(settings.Storage)
 			if err != nil {

@@ -37,6 +37,6 @@ itself. To try it: elliptics-registry serve`,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(serveCommand(), nodeCommand(), garbageCollectCommand(), importV1Command(), checkConfigCommand(), convertConfigCommand(), versionCommand())
+	root.AddCommand(serveCommand(), nodeCommand(), garbageCollectCommand(), fsckCommand(), scrubCommand(), importV1Command(), checkConfigCommand(), convertConfigCommand(), versionCommand())
 	return root
 }

@@ -43,7 +43,7 @@ func mustNotExist(t *testing.T, fs *FS, p string) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

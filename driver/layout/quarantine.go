@@ -26,18 +26,22 @@ func isDamage(err error) bool {
 // what it has is damaged, cut off, or not there.
 func isLost(err error) bool { return isDamage(err) || isNotFound(err) || isBehindEnd(err) }
 
-// lostEverywhere tells whether every group answered, and none had it.
+// lostEverywhere tells whether every group answered, and none had it. At least
+// one must have it damaged: while a node is away, another one of its group
+// answers for it that nothing is there.
 func lostEverywhere(err error) bool {
 	var q *QuorumError
 	if !errors.As(err, &q) {
 		return false
 	}
+	damaged := false
 	for _, err := range q.Errs {
 		if err == nil || !isLost(err) {
 			return false
 		}
+		damaged = damaged || !isNotFound(err)
 	}
-	return true
+	return damaged
 }
 
 // unknown tells that no group has a readable copy of the record.
@@ -114,17 +118,37 @@ func (fs *FS) quarantine(rec *fileRecord, why error) {
 // setState gives a record another state, if it is still what was read. The new
 // timestamp is older than any other that somebody may be about to write.
 func (fs *FS) setState(ctx context.Context, rec *fileRecord, state fileState) error {
+	return fs.replace(ctx, rec, state, rec.ts+1)
+}
+
+// replace gives a record another state and timestamp, if it is still what was
+// read; errStale if not.
+func (fs *FS) replace(ctx context.Context, rec *fileRecord, state fileState, ts Timestamp) error {
 	sum := sha512.Sum512(rec.encode())
-	marked := *rec
-	marked.state, marked.ts = state, rec.ts+1
-	raw := marked.encode()
+	changed := *rec
+	changed.state, changed.ts = state, ts
+	raw := changed.encode()
 	err := fs.cluster.write(ctx, func(ctx context.Context, g uint32) error {
 		return fs.cluster.store.Write(ctx, g, fileKey(rec.path), Write{
-			Data: [][]byte{raw}, Timestamp: marked.ts, Flags: flagsFile, IfSum: &sum,
+			Data: [][]byte{raw}, Timestamp: ts, Flags: flagsFile, IfSum: &sum,
 		})
 	}, nil)
 	if isConflict(err) {
 		return errStale
 	}
 	return err
+}
+
+// Quarantine marks a file of which somebody else has found that it is not what
+// it should be. It reports false if the file was changed meanwhile.
+func (c *Checker) Quarantine(ctx context.Context, p string) (bool, error) {
+	rec, err := c.fs.readRecord(ctx, p)
+	if err != nil || !rec.alive() || rec.state != stateFile {
+		return false, err
+	}
+	err = c.fs.setState(ctx, rec, stateQuarantined)
+	if errors.Is(err, errStale) {
+		return false, nil
+	}
+	return err == nil, err
 }

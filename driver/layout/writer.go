@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Writer writes a file. What it was given is durable after Close and becomes
@@ -19,6 +20,7 @@ type Writer struct {
 	slot chan struct{} // one for each chunk in flight
 
 	mu    sync.Mutex
+	begun time.Time
 	base  *fileRecord // what this writer continues; nil: no record yet
 	data  content     // of base, kept
 	own   extent      // what this writer has sent
@@ -43,11 +45,19 @@ const (
 	writerGone // cancelled or abandoned
 )
 
-var errWriterClosed = errors.New("writer is closed")
+// maxWriting bounds the life of a writer that has sent content. Until its
+// record is written nothing tells what it sent from garbage but its age: see
+// MinContentGrace.
+const maxWriting = MinContentGrace - time.Hour
+
+var (
+	errWriterClosed = errors.New("writer is closed")
+	errTooLong      = errors.New("took longer than " + maxWriting.String())
+)
 
 func (fs *FS) newWriter(p string, base *fileRecord) *Writer {
 	w := &Writer{
-		fs: fs, path: p, base: base,
+		fs: fs, path: p, base: base, begun: fs.opt.Now(),
 		slot:   make(chan struct{}, fs.opt.ChunksInFlight),
 		failed: make(chan struct{}),
 		own:    extent{id: newContentID(), chunk: uint32(fs.opt.ChunkSize)},
@@ -247,6 +257,9 @@ func (w *Writer) store(ctx context.Context, op string, state fileState) error {
 	}
 	data := w.data
 	if w.own.size > 0 {
+		if w.fs.opt.Now().Sub(w.begun) > maxWriting {
+			return &PathError{op, w.path, errTooLong}
+		}
 		data.extents = append(slices.Clone(data.extents), w.own)
 	}
 	var rec *fileRecord
