@@ -193,3 +193,12 @@ func (s *Session) single(ctx context.Context, op string, group uint32, h wire.He
 func (s *Session) noGroups(op string, key Key) error {
 	return fmt.Errorf("%s %s: %w: the session has no groups", op, key.Short(), wire.ErrNoRoute)
 }
+
+// Owner is the backend that requests for a key go to in one group.
+func (s *Session) Owner(group uint32, key Key) (BackendRef, error) {
+	o, err := s.owner(group, key)
+	if err != nil {
+		return BackendRef{}, &Error{Op: "route", Group: group, Key: key, Err: err}
+	}
+	return BackendRef{Group: group, Remote: o.remote.name.String(), Backend: o.backend}, nil
+}

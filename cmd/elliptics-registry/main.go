@@ -38,5 +38,6 @@ itself. To try it: elliptics-registry serve`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddCommand(serveCommand(), nodeCommand(), garbageCollectCommand(), fsckCommand(), scrubCommand(), importV1Command(), checkConfigCommand(), convertConfigCommand(), versionCommand())
+	root.AddCommand(ellipticsCommand())
 	return root
 }
