@@ -111,6 +111,13 @@ func newChaosClient(number int, seed uint64, registries []string, rate float64, 
 	}
 }
 
+// on is the client with what it remembers, for another registry.
+func (c *chaosClient) on(p *process) *chaosClient {
+	other := *c
+	other.registries = []string{p.addr}
+	return &other
+}
+
 // run works until it is told to stop. An error is a broken promise.
 func (c *chaosClient) run(stop chan struct{}) error {
 	for {
