@@ -22,7 +22,8 @@ import (
 // Distribution answers 500 and "unknown error" to whatever a driver cannot do.
 // A client should know when to come again: here the driver's errors are noted
 // with the request that met them, and a 500 becomes a 503 with the reason when
-// it was the storage that could not be reached.
+// it was the storage that could not be reached. So does a 202 for a part of an
+// upload that was not stored, of which Distribution takes no notice.
 
 const unavailableMiddleware = "elliptics-unavailable"
 
@@ -46,12 +47,34 @@ type noteKey struct{}
 type note struct {
 	mu     sync.Mutex
 	reason string
+	lost   bool // what the request brought was not stored
 }
 
-func (n *note) get() string {
+// get is the reason why an answer is not the one to send, or "".
+func (n *note) get(status int) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.reason
+	switch {
+	case status == http.StatusInternalServerError:
+		return n.reason
+	case status == http.StatusAccepted && n.lost:
+		// The handler does not look whether the upload could be closed.
+		if n.reason == "" {
+			return "the upload could not be stored; ask for its status"
+		}
+		return n.reason
+	}
+	return ""
+}
+
+// lose notes that the bytes of a request are gone.
+func lose(ctx context.Context, path string, err error) {
+	slog.Error("the end of an upload could not be stored", "path", path, "error", detail(err))
+	if n, ok := ctx.Value(noteKey{}).(*note); ok {
+		n.mu.Lock()
+		n.lost = true
+		n.mu.Unlock()
+	}
 }
 
 // noted keeps an error of the storage for the request that it belongs to.
@@ -125,8 +148,8 @@ func (w *unavailableWriter) WriteHeader(status int) {
 		return
 	}
 	w.began = status >= 200
-	reason := w.note.get()
-	if status != http.StatusInternalServerError || reason == "" {
+	reason := w.note.get(status)
+	if reason == "" {
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
@@ -223,5 +246,9 @@ func (w *notingWriter) Commit(ctx context.Context) error {
 }
 
 func (w *notingWriter) Close() error {
-	return noted(w.ctx, "write", w.path, w.FileWriter.Close())
+	err := w.FileWriter.Close()
+	if err != nil {
+		lose(w.ctx, w.path, err)
+	}
+	return noted(w.ctx, "write", w.path, err)
 }

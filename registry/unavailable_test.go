@@ -3,6 +3,7 @@ package registry_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"testing"
 
@@ -121,6 +122,57 @@ func TestStorageFullDuringPush(t *testing.T) {
 	require.NotZero(t, full.Hits())
 	full.Stop()
 	pushBlob(t, r.url, random(1<<20))
+}
+
+// A part of an upload that fits into the writer's memory is stored when the
+// handler closes the writer. It must not be acknowledged if that fails.
+func TestStorageFullAtTheEndOfAPart(t *testing.T) {
+	c := ellipticstest.Start(t)
+	r := run(t, config{elliptics: onCluster(c)}.load(t))
+	for _, size := range []int{10_000, 500_000} {
+		resp, _ := request(t, "POST", r.url+"/v2/hello/blobs/uploads/", nil)
+		location := resp.Header.Get("Location")
+		full := c.Fail(0, wire.CmdWrite, -1, node.Fault{Status: wire.ErrNoSpace})
+		resp, b := request(t, "PATCH", location, random(size))
+		requireUnavailable(t, resp, b, "the storage is full (0 of 1 groups answered, 1 needed)")
+		full.Stop()
+		resp, _ = request(t, "GET", location, nil)
+		require.Equal(t, "0-0", resp.Header.Get("Range"), "nothing was stored, and nothing was said to be")
+		resp, _ = request(t, "PATCH", resp.Header.Get("Location"), random(size))
+		require.Equal(t, http.StatusAccepted, resp.StatusCode)
+	}
+}
+
+// Of two clients that write into the same upload at the same time one is told
+// that its part does not count.
+func TestTwoWritersOfAnUpload(t *testing.T) {
+	c := ellipticstest.Start(t)
+	r := run(t, config{elliptics: onCluster(c)}.load(t))
+	resp, _ := request(t, "POST", r.url+"/v2/hello/blobs/uploads/", nil)
+	location := resp.Header.Get("Location")
+	before := settled(t, func() int { return c.Requests(0, wire.CmdRead) })
+	body, feed := io.Pipe()
+	slow := make(chan *http.Response, 1)
+	go func() {
+		q, _ := http.NewRequest("PATCH", location, body)
+		resp, err := http.DefaultClient.Do(q)
+		if err == nil {
+			resp.Body.Close()
+		}
+		slow <- resp
+	}()
+	_, err := feed.Write(random(1000))
+	require.NoError(t, err)
+	// It reads when the upload began, and how far it is.
+	requireSoon(t, func() bool { return c.Requests(0, wire.CmdRead) >= before+2 }, "the upload is not opened")
+	resp, _ = request(t, "PATCH", location, []byte("another"))
+	require.Equal(t, http.StatusAccepted, resp.StatusCode)
+	require.NoError(t, feed.Close())
+	late := <-slow
+	require.NotNil(t, late)
+	require.Equal(t, http.StatusServiceUnavailable, late.StatusCode)
+	resp, _ = request(t, "GET", location, nil)
+	require.Equal(t, "0-6", resp.Header.Get("Range"))
 }
 
 // A storage that is there but never answers costs the time-out, no more.
