@@ -24,10 +24,14 @@ func TestSuite(t *testing.T) {
 	testsuites.Driver(t, func() (storagedriver.StorageDriver, error) { return d, nil }, false)
 }
 
+// suitePatience is long: the suite streams gigabytes, on machines that may have
+// other work. What is stopped refuses at once.
+const suitePatience = "30s"
+
 func suiteDriver(t *testing.T) *driver.Driver {
 	remotes := os.Getenv("ELLIPTICS_TEST_REMOTES")
 	if remotes == "" {
-		return open(t, ellipticstest.Start(t, 1), nil)
+		return open(t, ellipticstest.Start(t, 1), map[string]any{"waittimeout": suitePatience})
 	}
 	// The suite expects to be alone, and servers keep what an earlier one left.
 	parameters := map[string]any{"namespace": "suite-" + time.Now().Format(time.RFC3339Nano)}
@@ -41,7 +45,7 @@ func suiteDriver(t *testing.T) *driver.Driver {
 // runs its tests by name, and the first Move is in the middle of them.
 func TestSuiteOnThreeGroupsOfThreeNodes(t *testing.T) {
 	c := ellipticstest.Start(t, 1, 1, 1, 2, 2, 2, 3, 3, 3)
-	d := open(t, c, map[string]any{"groups": "1 2 3"})
+	d := open(t, c, map[string]any{"groups": "1 2 3", "waittimeout": suitePatience})
 	stopping := &stopsHalfway{StorageDriver: d, stop: func() { c.Stop(4) }}
 	testsuites.Driver(t, func() (storagedriver.StorageDriver, error) { return stopping, nil }, false)
 	require.Nil(t, c.Node(4), "no node was stopped")

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
 
@@ -422,6 +423,8 @@ func TestSessionIsOneRecord(t *testing.T) {
 	if err := fs.SetAttrs(ctx, "/up/1", map[string][]byte{"hash": nil}, false); !errors.Is(err, ErrNotExist) {
 		t.Fatalf("attributes of a session that is gone: %v", err)
 	}
+	// The note that the tombstone can go is made in the background.
+	require.Eventually(t, func() bool { return len(s.keys(1, "trash:")) > 0 }, 20*time.Second, time.Millisecond)
 	fs.Close()
 	fs = newTestFS(t, s, Options{Now: func() time.Time { return now }})
 	now = now.Add(3 * time.Hour)
