@@ -25,7 +25,8 @@ type Iteration struct {
 	From, To Time
 	// Data asks for the records' data as well.
 	Data bool
-	// NoMeta does without timestamps and user flags, which can be faster.
+	// NoMeta does without timestamps and user flags. Servers of 2.26 and 3.0, and
+	// the embedded node, send them all the same.
 	NoMeta bool
 }
 

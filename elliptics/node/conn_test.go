@@ -301,10 +301,12 @@ func TestReads(t *testing.T) {
 		}
 	}
 	require.Equal(t, wire.OK, c.write("empty", wire.IOAttr{Flags: oneShot}, "").Status)
-	status, attr, data := c.read("empty", 5, 0, wire.IOChecksum)
-	require.Equal(t, wire.OK, status, "whatever the offset")
+	status, attr, data := c.read("empty", 0, 5, wire.IOChecksum)
+	require.Equal(t, wire.OK, status)
 	require.Empty(t, data)
 	require.Zero(t, attr.Parent)
+	status, _, _ = c.read("empty", 5, 0, 0)
+	require.Equal(t, wire.ErrTooBig, status)
 	status, _ = c.lookup("empty", 0)
 	require.Equal(t, wire.ErrNotFound, status, "an empty record can be read but not looked up")
 	status, _, _ = c.read("k", 0, 0, wire.IOCacheOnly)

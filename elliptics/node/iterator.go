@@ -170,9 +170,6 @@ func (w *walk) record(key engine.Key, snap *engine.Snapshot) error {
 		Timestamp: wire.Time(info.Timestamp), UserFlags: info.UserFlags,
 		Size: info.Size, Iterated: w.iterated, Total: max(w.total, w.iterated), RecordFlags: info.Flags,
 	}
-	if w.ask.Flags&wire.IteratorNoMeta != 0 {
-		a.Timestamp, a.UserFlags = wire.Time{}, 0
-	}
 	p.body = &a
 	return w.tell(p)
 }

@@ -53,7 +53,7 @@ func (r *request) readRecord(io *wire.IOAttr) (packet, wire.Status) {
 	case info.Flags&wire.RecordUncommitted != 0:
 		snap.Close()
 		return packet{}, wire.ErrNotFound
-	case total != 0 && io.Offset >= total:
+	case io.Offset >= max(total, 1): // from the start an empty record can be read
 		snap.Close()
 		return packet{}, wire.ErrTooBig
 	}

@@ -142,7 +142,8 @@ type writing struct {
 //
 // In a record that is not committed yet Info.Size is how far it was written,
 // and Info.Reserved how far it may be. Where it was not written it keeps the
-// bytes of the version before, and zeros behind that.
+// bytes of the version before, and zeros behind that. A committed record keeps
+// its reservation until it outgrows it.
 func planWrite(old *engine.Info, io *wire.IOAttr) (w writing, s wire.Status) {
 	end := io.Offset + io.Size
 	if end < io.Offset || end > math.MaxInt64 || io.Num > math.MaxInt64 {
@@ -150,6 +151,10 @@ func planWrite(old *engine.Info, io *wire.IOAttr) (w writing, s wire.Status) {
 	}
 	uncommitted := old != nil && old.Flags&wire.RecordUncommitted != 0
 	committed := old != nil && !uncommitted
+	var room uint64 // that the record has
+	if old != nil {
+		room = max(old.Size, old.Reserved)
+	}
 	w = writing{
 		change: engine.Change{
 			Offset:    io.Offset,
@@ -171,17 +176,18 @@ func planWrite(old *engine.Info, io *wire.IOAttr) (w writing, s wire.Status) {
 
 	switch {
 	case prepare && (plain || io.Size == 0):
-		if end > io.Num {
+		// A record that has more room than is asked for keeps it.
+		c.Reserved = max(io.Num, room)
+		if end > c.Reserved {
 			return w, wire.ErrTooBig
 		}
 		if commit {
 			return w, wire.OK
 		}
 		c.Flags |= wire.RecordUncommitted
-		c.Reserved = io.Num
 		w.answer = 0
 		if old != nil {
-			c.Size = max(end, min(old.Size, io.Num))
+			c.Size = max(end, old.Size)
 		}
 		if committed {
 			w.answer = old.Size
@@ -190,22 +196,22 @@ func planWrite(old *engine.Info, io *wire.IOAttr) (w writing, s wire.Status) {
 		switch {
 		case old == nil:
 			return w, wire.ErrNotFound
+		case io.Size > 0 && end > room:
+			return w, wire.ErrTooBig
 		case committed:
 			return w, wire.ErrPermission
-		case end > old.Reserved:
-			return w, wire.ErrTooBig
 		case commit && io.Num > old.Reserved:
 			// The real server accepts a little more than was reserved, and
 			// cannot read the record afterwards.
 			return w, wire.ErrRange
 		case commit:
-			c.Size = io.Num
+			c.Size, c.Reserved = io.Num, old.Reserved
 			w.take = min(io.Size, c.Size-min(io.Offset, c.Size))
 			w.answer = io.Num
 		case io.Size == 0:
 			w.nothing, w.answer = true, 0
 		default:
-			c.Flags |= wire.RecordUncommitted
+			c.Flags = old.Flags
 			c.Size = max(end, old.Size)
 			c.Reserved = old.Reserved
 			w.answer = 0
@@ -233,8 +239,20 @@ func planWrite(old *engine.Info, io *wire.IOAttr) (w writing, s wire.Status) {
 			c.Flags |= wire.RecordAppended
 			w.answer = io.Size
 		}
+		c.Reserved = keep(room, c.Size)
 	case prepare:
-		c.Reserved = max(io.Num, end)
+		c.Reserved = max(io.Num, end, room)
+	default:
+		c.Reserved = keep(room, c.Size)
 	}
 	return w, wire.OK
+}
+
+// keep answers the room of a record that is written in place, none for one that
+// is written anew because it has outgrown its own.
+func keep(room, size uint64) uint64 {
+	if size > room {
+		return 0
+	}
+	return room
 }

@@ -29,7 +29,7 @@ const (
 	IteratorData      IteratorFlags = 1 << 0 // the records' data too
 	IteratorKeyRange  IteratorFlags = 1 << 1 // only keys within Ranges
 	IteratorTimeRange IteratorFlags = 1 << 2 // only timestamps from Begin to End
-	IteratorNoMeta    IteratorFlags = 1 << 3 // no timestamps and user flags, which may be faster
+	IteratorNoMeta    IteratorFlags = 1 << 3 // timestamps and user flags are not needed; servers send them all the same
 	IteratorMove      IteratorFlags = 1 << 4
 	IteratorOverwrite IteratorFlags = 1 << 5
 )
