@@ -20,16 +20,21 @@ func del(r *request) wire.Status {
 	if r.io.Flags&wire.IOCacheOnly != 0 {
 		return wire.ErrNotSupported
 	}
-	commit, err := r.store.Update(n.life, engine.Key(r.hdr.ID), func(old *engine.Snapshot) (*engine.Change, error) {
+	commit, err := n.remove(r.store, r.hdr.ID)
+	if err != nil {
+		return n.statusOf(r, err)
+	}
+	return r.settle(commit)
+}
+
+// remove deletes a record, whatever it is.
+func (n *Node) remove(store *engine.Store, id wire.ID) (*engine.Commit, error) {
+	return store.Update(n.life, engine.Key(id), func(old *engine.Snapshot) (*engine.Change, error) {
 		if old == nil {
 			return nil, wire.ErrNotFound
 		}
 		return &engine.Change{Delete: true}, nil
 	})
-	if err != nil {
-		return n.statusOf(r, err)
-	}
-	return r.settle(commit)
 }
 
 // isReadOnly tells whether changes are refused, of the backend or of the node.

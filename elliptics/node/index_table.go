@@ -44,7 +44,6 @@ type edit int
 const (
 	editWrite edit = iota // written, unless its bytes are the same
 	editNone
-	editDelete
 )
 
 // changeTable makes a change of the table of key in store. empty is the table
@@ -72,10 +71,7 @@ func (n *Node) changeTable(store *engine.Store, key wire.ID, empty wire.IndexTab
 				return nil, err
 			}
 		}
-		switch change(&table) {
-		case editDelete:
-			return &engine.Change{Delete: true}, nil
-		case editNone:
+		if change(&table) == editNone {
 			return nil, nil
 		}
 		b := table.Append(buf.b[size:size])
@@ -120,14 +116,16 @@ type shardChange struct {
 }
 
 // changeShard makes a change of an index shard. Objects that were pushed out of
-// a capped collection are added to out.
+// a capped collection are added to out. Removing a shard that is not there is
+// an error.
 func (n *Node) changeShard(store *engine.Store, shard wire.ID, number, count uint32, c *shardChange, out *[]wire.IndexResult) (*engine.Commit, error) {
+	if c.flags&wire.EntryDropAll != 0 {
+		return n.remove(store, shard)
+	}
 	empty := wire.IndexTable{Shard: number, ShardCount: count}
 	return n.changeTable(store, shard, empty, len(c.data)+entryRoom, func(t *wire.IndexTable) edit {
 		i, found := find(t.Entries, &c.object)
 		switch {
-		case c.flags&wire.EntryDropAll != 0:
-			return editDelete
 		case c.flags&wire.EntryRemove != 0:
 			if !found {
 				return editNone

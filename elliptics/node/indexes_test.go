@@ -201,12 +201,43 @@ func TestUpdateAndRemoveIndexes(t *testing.T) {
 	require.Equal(t, wire.OK, status)
 	_, status = c.table(key("never").IndexShard(key("a").ObjectTable().ShardOf(shards), shards))
 	require.Equal(t, wire.ErrNotFound, status, "removing what is not there writes nothing")
-	for range 2 {
+	for _, want := range []wire.Status{wire.OK, wire.ErrNotFound} {
 		_, status = c.internal("a", "red", wire.IndexEntry{Flags: wire.EntryDropAll})
-		require.Equal(t, wire.OK, status)
+		require.Equal(t, want, status)
 		_, status = c.table(shard)
 		require.Equal(t, wire.ErrNotFound, status)
 	}
+}
+
+// Who removes a tag names all of its shards that a node has in one request.
+func TestDropAllShards(t *testing.T) {
+	c := dial(t, startNode(t, twoShards))
+	var ask wire.IndexRequest
+	for i := range uint32(shards) {
+		ask.Entries = append(ask.Entries, wire.IndexEntry{ID: key("red").IndexShard(i, shards), Flags: wire.EntryDropAll, Shard: i, ShardCount: shards})
+	}
+	names := map[string]string{"a": "", "b": "", "c": "", "d": ""}
+	for name := range names {
+		_, status := c.internal(name, "red", wire.IndexEntry{Flags: wire.EntryInsert})
+		require.Equal(t, wire.OK, status)
+	}
+	all := c.answers(wire.Header{ID: ask.Entries[0].ID, Group: 1, Command: wire.CmdIndexesInternal, Flags: wire.FlagNeedAck}, ask.Append(nil))
+	require.Len(t, all, 2)
+	require.Equal(t, wire.OK, all[1].Status)
+	var told wire.IndexReply
+	require.NoError(t, told.Decode(all[0].payload))
+	require.Len(t, told.Entries, shards)
+	for _, e := range told.Entries {
+		require.Zero(t, e.Status)
+	}
+	for _, e := range ask.Entries {
+		_, status := c.table(e.ID)
+		require.Equal(t, wire.ErrNotFound, status)
+	}
+
+	ask.Entries[1].Flags = wire.EntryInsert
+	all = c.answers(wire.Header{ID: ask.Entries[0].ID, Group: 1, Command: wire.CmdIndexesInternal, Flags: wire.FlagNeedAck}, ask.Append(nil))
+	require.Equal(t, wire.ErrInvalid, all[len(all)-1].Status, "an insertion into a shard that is not locked")
 }
 
 func TestCappedCollection(t *testing.T) {
