@@ -22,7 +22,7 @@ func (c *Checker) LoadTrash(ctx context.Context) error {
 	for h := from; h <= now+1; h++ {
 		logs, err := ask(ctx, c.fs.cluster, func(ctx context.Context, g uint32) ([]byte, error) {
 			return c.fs.readAll(ctx, g, trashKey(h))
-		})
+		}, nil)
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func (c *Checker) CheckDir(ctx context.Context, p string) (entries []Entry, find
 	if err := c.fs.refresh(ctx, d); err != nil {
 		return nil, findings, err
 	}
-	entries = d.entries()
+	entries, _ = d.entries()
 	for _, e := range entries {
 		if e.Kind == KindDir {
 			continue

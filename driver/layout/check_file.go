@@ -58,7 +58,7 @@ func (c *Checker) checkFile(ctx context.Context, p string) (findings []Finding, 
 	if c.opt.Abandoned != nil && c.old(rec.ts) && c.opt.Abandoned(p, rec.attrs) {
 		f := Finding{Problem: "abandoned upload", Path: p, Detail: fmt.Sprintf("%d bytes, last written %s", rec.size(), rec.ts.Time().Format("2006-01-02 15:04")), Remedy: remedyRepair}
 		return append(findings, c.mend(f, func() error {
-			_, err := c.fs.DeleteOlder(ctx, p, rec.ts+1)
+			_, err := c.fs.DeleteOlder(ctx, p, rec.ts.after())
 			return err
 		})), nil
 	}
@@ -179,11 +179,11 @@ func (c *Checker) checkOwned(ctx context.Context, rec *fileRecord) (findings []F
 		f := Finding{Problem: "content without owner", Path: rec.path, Key: ownerKey(rec.data.id), Remedy: remedyRepair}
 		return append(findings, c.mend(f, func() error {
 			return c.fs.retry(ctx, "own", rec.path, func(ts Timestamp) error {
-				return c.fs.own(ctx, rec.data.id, ts, rec.path, origin)
+				return c.fs.own(ctx, rec.data.id, ts, origin, rec.path)
 			})
 		})), nil
 	}
-	for _, q := range o.paths[at+1:] { // older ones: where it was moved from
+	for _, q := range o.paths[:at] { // where it was moved from
 		src, err := c.fs.readRecord(ctx, q)
 		if err != nil {
 			return findings, err
@@ -197,7 +197,7 @@ func (c *Checker) checkOwned(ctx context.Context, rec *fileRecord) (findings []F
 			if err != nil || !now.alive() || now.data.id != rec.data.id {
 				return err
 			}
-			err = c.fs.bury(ctx, src, src.ts+1, content{})
+			err = c.fs.bury(ctx, src, src.ts.after(), content{})
 			if errors.Is(err, errStale) {
 				return nil // somebody has already made something newer of it
 			}

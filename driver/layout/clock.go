@@ -19,6 +19,20 @@ const maxAhead = 10 * time.Minute
 
 const tags = 1000 // processes are told apart by the last three digits
 
+// stamps is how many timestamps belong to one version of a file: the tags of
+// processes are multiples of it. The first is the version's own; the others
+// are newer than it, and older than any other version that is newer.
+const stamps = 8
+
+// after is the last timestamp of a version: its end, and nothing else's.
+func (t Timestamp) after() Timestamp { return t - t%stamps + stamps - 1 }
+
+// spread is a pause below limit that differs from one timestamp to the next, so
+// that those who have been in each other's way are not again.
+func (t Timestamp) spread(limit time.Duration) time.Duration {
+	return time.Duration(uint64(t) * 0x9e3779b97f4a7c15 >> 1 % uint64(limit))
+}
+
 // Clock is a hybrid logical clock: never behind the wall clock, never behind a
 // timestamp it was shown, and never the same twice.
 type Clock struct {
@@ -31,7 +45,7 @@ type Clock struct {
 
 // NewClock makes a clock on the wall clock now with a random process tag.
 func NewClock(now func() time.Time) *Clock {
-	return &Clock{now: now, tag: Timestamp(rand.N(tags))}
+	return &Clock{now: now, tag: Timestamp(stamps * rand.N(tags/stamps))}
 }
 
 // Next is a timestamp newer than every one before it.

@@ -103,6 +103,23 @@ func (f *fields) err() error {
 	return nil
 }
 
+// appendLength puts the length of a record before it, for a log of records.
+func appendLength(record []byte) []byte {
+	return append(binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(record)), uint32(len(record))), record...)
+}
+
+// cutLength takes the first record off a log.
+func cutLength(log []byte) (record, rest []byte, err error) {
+	if len(log) < 4 {
+		return nil, nil, fmt.Errorf("%w: %d bytes", errDamaged, len(log))
+	}
+	n := binary.LittleEndian.Uint32(log)
+	if uint64(n) > uint64(len(log)-4) {
+		return nil, nil, fmt.Errorf("%w: %d of %d bytes", errDamaged, len(log)-4, n)
+	}
+	return log[4 : 4+n], log[4+n:], nil
+}
+
 func appendBytes[T ~string | ~[]byte](dst []byte, v T) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(v)))
 	return append(dst, v...)

@@ -145,6 +145,19 @@ type logTail struct {
 	void bool     // the log is not a continuation of at
 }
 
+// sameLogs tells whether logs are there and do not differ, as far as that can
+// be told without parsing them.
+func sameLogs(logs []answer[logTail]) bool {
+	a := logs[0].value
+	for _, l := range logs {
+		b := l.value
+		if b.void && len(b.data) == 0 || b.at.used != a.at.used || !bytes.Equal(a.at.last, b.at.last) || !bytes.Equal(a.data, b.data) {
+			return false
+		}
+	}
+	return true
+}
+
 // fetchLogs is only run by one goroutine at a time for a directory.
 func (fs *FS) fetchLogs(ctx context.Context, d *dirLog, want int) error {
 	known := make([]groupLog, len(d.groups))
@@ -157,7 +170,7 @@ func (fs *FS) fetchLogs(ctx context.Context, d *dirLog, want int) error {
 	}
 	tails, err := askN(ctx, fs.cluster, want, func(ctx context.Context, g uint32) (logTail, error) {
 		return fs.readTail(ctx, g, dirKey(d.path), known[index[g]])
-	})
+	}, sameLogs)
 	if err != nil {
 		return err
 	}
@@ -334,15 +347,15 @@ type Entry struct {
 	Mtime Timestamp
 }
 
-// entries are the visible names in order.
-func (d *dirLog) entries() []Entry {
+// entries are the visible names in order, and the newest timestamp of all.
+func (d *dirLog) entries() (list []Entry, newest Timestamp) {
 	m := d.merged()
-	list := make([]Entry, 0, len(m.names))
+	list = make([]Entry, 0, len(m.names))
 	for name, e := range m.names {
 		if m.visible(e) {
 			list = append(list, Entry{Name: name, Kind: e.kind, Size: int64(e.size), Mtime: e.ts})
 		}
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
-	return list
+	return list, m.newest
 }

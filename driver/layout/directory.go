@@ -40,6 +40,16 @@ func (fs *FS) link(ctx context.Context, p string, kind Kind, size int64, ts Time
 			return prev, err
 		}
 	}
+	// A name that is taken is refused before anything is appended: a file's
+	// LINK over a directory would hide what is below, if only for a moment.
+	if d.takenByOther(name, kind) {
+		if err := fs.refresh(ctx, d); err != nil {
+			return prev, err
+		}
+		if d.takenByOther(name, kind) {
+			return prev, wrongKind(p, kind)
+		}
+	}
 	entry := logEntry{typ: entryLink, ts: ts, kind: kind, size: uint64(size), name: name}
 	for {
 		entries := []logEntry{entry}
@@ -67,7 +77,15 @@ func (fs *FS) link(ctx context.Context, p string, kind Kind, size int64, ts Time
 		}
 		// A deletion that began meanwhile may unlink the directory: once more.
 	}
-	now, _, _ := d.lookup(name)
+	now, visible, _ := d.lookup(name)
+	if now.ts > ts && (kind != KindDir || now.kind != KindDir || !visible) {
+		// Somebody whose record is not there yet, or never will be, has the
+		// newer entry; the listing must say what the record says.
+		if !fs.observe(now.ts, p) {
+			return prev, ErrClock
+		}
+		return prev, errStale
+	}
 	if now.ts != ts || now.prevKind == 0 {
 		return prev, nil
 	}
@@ -78,12 +96,23 @@ func (fs *FS) link(ctx context.Context, p string, kind Kind, size int64, ts Time
 		if err := fs.appendLog(ctx, d.path, back.ts, back); err != nil {
 			return prev, err
 		}
-		if kind == KindDir {
-			return prev, &PathError{"create", p, ErrNotDir}
-		}
-		return prev, &PathError{"create", p, ErrIsDir}
+		return prev, wrongKind(p, kind)
 	}
 	return prev, nil
+}
+
+// takenByOther tells whether a name is known to stand for a directory where a
+// file is wanted, or the reverse.
+func (d *dirLog) takenByOther(name string, kind Kind) bool {
+	e, visible, _ := d.lookup(name)
+	return visible && (e.kind == KindDir) != (kind == KindDir)
+}
+
+func wrongKind(p string, wanted Kind) error {
+	if wanted == KindDir {
+		return &PathError{"create", p, ErrNotDir}
+	}
+	return &PathError{"create", p, ErrIsDir}
 }
 
 // unlink takes a name out of its directory, after its record got a tombstone

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"path"
 	"sync"
 	"time"
@@ -121,7 +120,7 @@ func (fs *FS) Check(ctx context.Context) error {
 		}
 		v.Release()
 		return struct{}{}, err
-	})
+	}, func([]answer[struct{}]) bool { return true })
 	return err
 }
 
@@ -167,7 +166,8 @@ func (fs *FS) retry(ctx context.Context, op, p string, f func(ts Timestamp) erro
 		if fs.life.ctx.Err() != nil {
 			return &PathError{op, p, errClosed}
 		}
-		err := f(fs.clock.Next())
+		ts := fs.clock.Next()
+		err := f(ts)
 		if err == nil {
 			return nil
 		}
@@ -175,7 +175,7 @@ func (fs *FS) retry(ctx context.Context, op, p string, f func(ts Timestamp) erro
 			return &PathError{op, p, err}
 		}
 		select {
-		case <-time.After(rand.N(time.Millisecond << min(attempt, 6))):
+		case <-time.After(ts.spread(time.Millisecond << min(attempt, 6))):
 		case <-ctx.Done():
 			return &PathError{op, p, context.Cause(ctx)}
 		}
@@ -252,7 +252,7 @@ func (fs *FS) List(ctx context.Context, p string) ([]Entry, error) {
 	if err := fs.refresh(ctx, d); err != nil {
 		return nil, &PathError{"list", p, err}
 	}
-	entries := d.entries()
+	entries, _ := d.entries()
 	if len(entries) == 0 {
 		dir, err := fs.isDir(ctx, p)
 		if err != nil {

@@ -37,7 +37,11 @@ func (fs *FS) compactLater(d *dirLog) {
 	}
 	d.mu.Unlock()
 	if worth {
-		fs.tend(d, 0, func(ctx context.Context) error { return fs.compact(ctx, d) })
+		fs.tend(d, 0, func(ctx context.Context) error {
+			return fs.compact(ctx, d, func(before, after int) bool {
+				return before >= compactMin && before >= after*compactRatio
+			})
+		})
 	}
 }
 
@@ -123,17 +127,18 @@ func (s *dirState) lacks(m *dirState, path string) (entries []logEntry) {
 	return entries
 }
 
-// compact rewrites each group's log without what no longer counts. The server
+// compact rewrites each group's log, where that is worth it by the number of
+// bytes before and after, without what no longer counts. The server
 // swaps it only if it is what was read: an append that came in between wins.
 //
 // What stays keeps its order and its bytes, so that a reader that remembers
 // the old log either finds its last entry where it was, and has missed
 // nothing, or finds something else there and reads anew.
-func (fs *FS) compact(ctx context.Context, d *dirLog) error {
+func (fs *FS) compact(ctx context.Context, d *dirLog, worth func(before, after int) bool) error {
 	groups := fs.cluster.groups
 	logs, err := askN(ctx, fs.cluster, len(groups), func(ctx context.Context, g uint32) ([]byte, error) {
 		return fs.readAll(ctx, g, dirKey(d.path))
-	})
+	}, nil)
 	if err != nil {
 		return err
 	}
@@ -159,7 +164,7 @@ func (fs *FS) compact(ctx context.Context, d *dirLog) error {
 	}
 	for _, l := range logs {
 		kept := compacted(l.value, &states[l.group], dead)
-		if len(l.value) < compactMin || len(kept)*compactRatio > len(l.value) {
+		if len(kept) == len(l.value) || !worth(len(l.value), len(kept)) {
 			continue
 		}
 		sum := sha512.Sum512(l.value)

@@ -2,10 +2,8 @@ package layout
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"slices"
+	"path"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -13,7 +11,7 @@ import (
 // Move gives a finished file another path, replacing what is there. No content
 // is read or written; attributes stay behind.
 //
-// A crash can leave both paths with the same content. The owner record, which
+// A crash can leave both paths with the same content. The owner log, which
 // comes first, tells whoever deletes one of them where the other may be.
 func (fs *FS) Move(ctx context.Context, from, to string) error {
 	ctx, cancel := fs.detach(ctx)
@@ -39,7 +37,7 @@ func (fs *FS) Move(ctx context.Context, from, to string) error {
 			return errStale // its writer's clock is ahead; readRecord has moved ours
 		}
 		if !src.data.empty() {
-			if err := fs.own(ctx, src.data.id, ts, to, from); err != nil {
+			if err := fs.own(ctx, src.data.id, ts, from, to); err != nil {
 				return err
 			}
 		}
@@ -47,7 +45,9 @@ func (fs *FS) Move(ctx context.Context, from, to string) error {
 		if err := fs.place(ctx, dst); err != nil {
 			return err
 		}
-		err = fs.bury(ctx, src, ts, content{})
+		// The old path loses what was moved, not what somebody has put there
+		// since: the tombstone is newer than that version and nothing else.
+		err = fs.bury(ctx, src, src.ts.after(), content{})
 		if errors.Is(err, errStale) {
 			return nil // somebody already made something newer of the old path
 		}
@@ -55,10 +55,10 @@ func (fs *FS) Move(ctx context.Context, from, to string) error {
 	})
 }
 
-// bury replaces a record by a tombstone and unlinks its name. Content, if any,
-// goes to the trash first.
+// bury replaces a record by a tombstone of the time ts and unlinks its name.
+// Content, if any, goes to the trash first.
 func (fs *FS) bury(ctx context.Context, rec *fileRecord, ts Timestamp, lost content) error {
-	e := trashEntry{ts: ts, content: lost, paths: []string{rec.path}}
+	e := trashEntry{content: lost, paths: []string{rec.path}}
 	if len(rec.attrs) > 0 {
 		// The name of an upload never comes back, so that its tombstone need
 		// not stay for ever.
@@ -76,107 +76,14 @@ func (fs *FS) bury(ctx context.Context, rec *fileRecord, ts Timestamp, lost cont
 	if lost.empty() && e.tombstone != "" {
 		// Nothing depends on it, so nobody waits for it.
 		fs.life.start(fs.opt.Timeout, func(ctx context.Context) {
+			ctx, cancel := fs.detach(ctx) // Close waits for it
+			defer cancel()
 			if err := fs.trash(ctx, e); err != nil {
 				fs.warn("trash", "could not note a tombstone for removal; it stays", "path", rec.path, "error", err)
 			}
 		})
 	}
 	return fs.unlink(ctx, rec.path, ts)
-}
-
-const ownerMagic = "ERo"
-
-// maxOwners bounds the paths that an owner record remembers.
-const maxOwners = 16
-
-// owners is the record of a content: the paths that may refer to it, newest
-// first, beside the one where it was written.
-type owners struct {
-	id    contentID
-	ts    Timestamp
-	paths []string
-}
-
-func (o *owners) encode() []byte {
-	b := beginFrame(ownerMagic)
-	b = append(b, o.id[:]...)
-	b = binary.AppendUvarint(b, uint64(o.ts))
-	b = binary.AppendUvarint(b, uint64(len(o.paths)))
-	for _, p := range o.paths {
-		b = appendBytes(b, p)
-	}
-	return endFrame(b)
-}
-
-func decodeOwners(b []byte) (o owners, err error) {
-	f, err := openFrame(ownerMagic, b)
-	if err != nil {
-		return o, err
-	}
-	o.id = f.id()
-	o.ts = Timestamp(f.uint())
-	for range f.count() {
-		if o.paths = append(o.paths, string(f.bytes())); f.bad {
-			break
-		}
-	}
-	return o, f.err()
-}
-
-func (fs *FS) readOwners(ctx context.Context, id contentID) (o owners, err error) {
-	answers, err := ask(ctx, fs.cluster, func(ctx context.Context, g uint32) (owners, error) {
-		v, err := fs.cluster.store.Read(ctx, g, ownerKey(id), 0, maxRecord)
-		if isNotFound(err) {
-			return owners{}, nil
-		}
-		if err != nil {
-			return owners{}, err
-		}
-		defer v.Release()
-		o, err := decodeOwners(v.Data)
-		if err == nil && o.id != id {
-			err = fmt.Errorf("%w: it belongs to content %s", errDamaged, o.id)
-		}
-		return o, err
-	})
-	for _, a := range answers { // a path too many is only looked at in vain
-		o.ts = max(o.ts, a.value.ts)
-		for _, p := range a.value.paths {
-			if !slices.Contains(o.paths, p) {
-				o.paths = append(o.paths, p)
-			}
-		}
-	}
-	return o, err
-}
-
-// own notes, before it happens, that content goes to another path.
-func (fs *FS) own(ctx context.Context, id contentID, ts Timestamp, to, from string) error {
-	o, err := fs.readOwners(ctx, id)
-	if err != nil {
-		return err
-	}
-	paths := []string{to, from}
-	for _, p := range o.paths {
-		if !slices.Contains(paths, p) {
-			paths = append(paths, p)
-		}
-	}
-	if len(paths) > maxOwners {
-		return errors.New("was moved too often at the same time")
-	}
-	o = owners{id: id, ts: ts, paths: paths}
-	raw := o.encode()
-	err = fs.cluster.write(ctx, func(ctx context.Context, g uint32) error {
-		return fs.cluster.store.Write(ctx, g, ownerKey(id), Write{
-			Data: [][]byte{raw}, Timestamp: ts, Flags: flagsOwner, IfNotNewer: true,
-		})
-	}, nil)
-	if isConflict(err) {
-		fs.observe(o.ts, ownerKey(id))
-		return errStale
-	}
-	return err
 }
 
 // Delete removes a file or, with everything below it, a directory.
@@ -194,39 +101,67 @@ func (fs *FS) Delete(ctx context.Context, p string) error {
 			}
 			return fs.bury(ctx, rec, ts, rec.data)
 		}
-		dir, err := fs.isDir(ctx, p)
-		if err != nil {
+		if p == "/" {
+			return fs.deleteTree(ctx, p, ts)
+		}
+		parent := fs.dir(path.Dir(p))
+		if err := fs.refresh(ctx, parent); err != nil {
 			return err
 		}
-		if !dir {
+		e, visible, _ := parent.lookup(path.Base(p))
+		switch {
+		case !visible:
 			return ErrNotExist
+		case e.ts >= ts:
+			if !fs.observe(e.ts, p) {
+				return ErrClock
+			}
+			return errStale
+		case e.kind != KindDir: // somebody died before its record was written, or after it was deleted
+			return fs.bury(ctx, &fileRecord{path: p}, ts, content{})
 		}
-		alive, err := fs.deleteDir(ctx, p, ts)
-		if err != nil || alive {
-			return err
-		}
-		return fs.unlink(ctx, p, ts)
+		return fs.deleteTree(ctx, p, ts)
 	})
+}
+
+// deleteTree deletes a directory and everything that was in it when it began.
+func (fs *FS) deleteTree(ctx context.Context, p string, ts Timestamp) error {
+	alive, newest, err := fs.deleteDir(ctx, p, ts)
+	if err == nil && newest > ts {
+		// What is newer may all the same have been there before, if its
+		// writer's clock is ahead of ours. What is newer than the second
+		// timestamp, too, has come in the meantime, and stays.
+		if !fs.observe(newest, p) {
+			return ErrClock
+		}
+		ts = fs.clock.Next()
+		alive, _, err = fs.deleteDir(ctx, p, ts)
+	}
+	if err != nil || alive || p == "/" {
+		return err
+	}
+	return fs.unlink(ctx, p, ts)
 }
 
 // deletesAtOnce bounds the files of one directory that are deleted at a time.
 const deletesAtOnce = 16
 
 // deleteDir deletes what is in a directory and older than ts. alive tells that
-// something newer is in it, so that it must stay linked.
+// something newer is in it, so that it must stay linked; newest is the newest
+// timestamp in its log and those below.
 //
 // Nothing disappears from a listing before its record is gone: a crash in the
 // middle leaves a smaller directory, not files that nobody sees.
-func (fs *FS) deleteDir(ctx context.Context, p string, ts Timestamp) (alive bool, err error) {
+func (fs *FS) deleteDir(ctx context.Context, p string, ts Timestamp) (alive bool, newest Timestamp, err error) {
 	if err := fs.appendLog(ctx, p, ts, logEntry{typ: entryFence, ts: ts}); err != nil {
-		return false, err
+		return false, 0, err
 	}
 	d := fs.dir(p)
 	if err := fs.refresh(ctx, d); err != nil {
-		return false, err
+		return false, 0, err
 	}
 	done := []logEntry{{typ: entryClear, ts: ts}}
-	entries := d.entries()
+	entries, newest := d.entries()
 	dead := make([]bool, len(entries))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(deletesAtOnce)
@@ -240,13 +175,14 @@ func (fs *FS) deleteDir(ctx context.Context, p string, ts Timestamp) (alive bool
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return false, err
+		return false, 0, err
 	}
 	for i, e := range entries {
 		if e.Kind == KindDir {
-			stays, err := fs.deleteDir(ctx, join(p, e.Name), ts)
+			stays, below, err := fs.deleteDir(ctx, join(p, e.Name), ts)
+			newest = max(newest, below)
 			if err != nil {
-				return false, err
+				return false, 0, err
 			}
 			// Linked again after ts: the newer LINK outlives our UNLINK.
 			if dead[i] = !stays && e.Mtime <= ts; dead[i] {
@@ -255,35 +191,44 @@ func (fs *FS) deleteDir(ctx context.Context, p string, ts Timestamp) (alive bool
 		}
 		alive = alive || !dead[i]
 	}
-	return alive, fs.appendLog(ctx, p, ts, done...)
+	return alive, newest, fs.appendLog(ctx, p, ts, done...)
 }
 
 // deleteChild gives a file of a directory under deletion its tombstone. It
-// reports false for a file that was linked after the deletion began; one whose
-// record is newer than its link makes the deletion start over.
+// reports false for a file that was linked after the deletion began: only what
+// it was before goes, and its name stays. A file whose record alone is newer
+// makes the deletion start over.
 func (fs *FS) deleteChild(ctx context.Context, p string, e Entry, ts Timestamp) (dead bool, err error) {
-	if e.Mtime > ts {
-		return false, nil
+	stays := e.Mtime > ts
+	tooNew := func(err error) (bool, error) {
+		if stays && errors.Is(err, errStale) {
+			err = nil
+		}
+		return false, err
 	}
-	rec := &fileRecord{path: p}
-	if e.Kind == KindOpen || e.Size > inlineLimit {
-		if rec, err = fs.readRecord(ctx, p); err != nil {
+	if stays || e.Kind == KindOpen || e.Size > inlineLimit {
+		rec, err := fs.readRecord(ctx, p)
+		if err != nil {
 			return false, err
 		}
-		if !rec.alive() {
-			return true, nil
+		if rec != nil && rec.ts >= ts {
+			if rec.alive() {
+				return tooNew(errStale)
+			}
+			return !stays, nil
 		}
-		if rec.ts >= ts {
-			return false, errStale
+		if rec.alive() && !rec.data.empty() {
+			if err := fs.trash(ctx, trashEntry{content: rec.data, paths: []string{p}}); err != nil {
+				return false, err
+			}
 		}
 	}
-	if !rec.data.empty() {
-		if err := fs.trash(ctx, trashEntry{ts: ts, content: rec.data, paths: []string{p}}); err != nil {
-			return false, err
-		}
+	// Where no record is yet, too: its writer may be about to write it, and
+	// must find that it is too late.
+	if err := fs.writeRecord(ctx, &fileRecord{state: stateTombstone, ts: ts, mtime: ts, path: p}); err != nil {
+		return tooNew(err)
 	}
-	err = fs.writeRecord(ctx, &fileRecord{state: stateTombstone, ts: ts, mtime: ts, path: p})
-	return err == nil, err
+	return !stays, nil
 }
 
 func join(dir, name string) string {

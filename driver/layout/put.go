@@ -2,6 +2,7 @@ package layout
 
 import (
 	"context"
+	"errors"
 	"io"
 )
 
@@ -106,6 +107,7 @@ func (f *File) Content(ctx context.Context) ([]byte, error) {
 func (fs *FS) SetAttrs(ctx context.Context, p string, attrs map[string][]byte, create bool) error {
 	ctx, cancel := fs.detach(ctx)
 	defer cancel()
+	contested := false
 	return fs.retry(ctx, "set attributes of", p, func(ts Timestamp) error {
 		rec, err := fs.readRecord(ctx, p)
 		if err != nil {
@@ -113,19 +115,25 @@ func (fs *FS) SetAttrs(ctx context.Context, p string, attrs map[string][]byte, c
 		}
 		isNew := !rec.alive()
 		if isNew {
+			if !create && contested {
+				err = fs.withdraw(ctx, p, rec)
+			}
 			if !create {
-				return ErrNotExist
+				return errors.Join(err, ErrNotExist)
 			}
 			rec = &fileRecord{state: stateOpen, path: p, mtime: ts}
 		}
-		if !rec.setAttrs(attrs) && !isNew {
+		base := rec.sum()
+		if !rec.setAttrs(attrs) && !isNew && !contested {
 			return nil
 		}
 		rec.ts = ts
-		if isNew {
+		if isNew || contested {
 			return fs.place(ctx, rec)
 		}
-		return fs.writeRecord(ctx, rec)
+		err = fs.update(ctx, rec, base)
+		contested = errors.Is(err, errStale)
+		return err
 	})
 }
 

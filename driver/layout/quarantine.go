@@ -2,7 +2,6 @@ package layout
 
 import (
 	"context"
-	"crypto/sha512"
 	"errors"
 
 	"github.com/elliptics-registry/elliptics-registry/elliptics/wire"
@@ -118,25 +117,19 @@ func (fs *FS) quarantine(rec *fileRecord, why error) {
 // setState gives a record another state, if it is still what was read. The new
 // timestamp is older than any other that somebody may be about to write.
 func (fs *FS) setState(ctx context.Context, rec *fileRecord, state fileState) error {
-	return fs.replace(ctx, rec, state, rec.ts+1)
+	ts := rec.ts + 1
+	if ts >= rec.ts.after() {
+		ts = fs.clock.Next()
+	}
+	return fs.replace(ctx, rec, state, ts)
 }
 
 // replace gives a record another state and timestamp, if it is still what was
 // read; errStale if not.
 func (fs *FS) replace(ctx context.Context, rec *fileRecord, state fileState, ts Timestamp) error {
-	sum := sha512.Sum512(rec.encode())
 	changed := *rec
 	changed.state, changed.ts = state, ts
-	raw := changed.encode()
-	err := fs.cluster.write(ctx, func(ctx context.Context, g uint32) error {
-		return fs.cluster.store.Write(ctx, g, fileKey(rec.path), Write{
-			Data: [][]byte{raw}, Timestamp: ts, Flags: flagsFile, IfSum: &sum,
-		})
-	}, nil)
-	if isConflict(err) {
-		return errStale
-	}
-	return err
+	return fs.update(ctx, &changed, rec.sum())
 }
 
 // Quarantine marks a file of which somebody else has found that it is not what

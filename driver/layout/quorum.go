@@ -10,8 +10,9 @@ import (
 
 // straggleGrace is how long a write that a majority already holds waits for
 // the other groups, so that in good weather all groups are equal when it
-// returns and the next read has nothing to repair. A group that misses it is
-// not waited for until it keeps up again.
+// returns and the next read has nothing to repair, and how long a read whose
+// answers differ waits for one more. A group that misses it is not waited for
+// until it keeps up again.
 const straggleGrace = 100 * time.Millisecond
 
 // errPending stands for a group that had not answered when the others had
@@ -45,13 +46,20 @@ type answer[T any] struct {
 	err   error
 }
 
-// ask sends a read to all groups and returns when a majority answered. Groups
-// that have not are absent from the result.
-func ask[T any](ctx context.Context, c *cluster, read func(ctx context.Context, group uint32) (T, error)) ([]answer[T], error) {
-	return askN(ctx, c, c.need, read)
+// ask sends a read to all groups and returns when a majority answered, if
+// their answers are enough; else it gives the other groups a short time to say
+// what they know. Groups that have not answered are absent from the result.
+//
+// A majority holds whatever was acknowledged. Enough is more than that where
+// the answers differ, or where nobody has anything: then one of those asked
+// may be behind, and another one may have lost what it had.
+func ask[T any](ctx context.Context, c *cluster, read func(ctx context.Context, group uint32) (T, error), enough func([]answer[T]) bool) ([]answer[T], error) {
+	return askN(ctx, c, c.need, read, enough)
 }
 
-func askN[T any](ctx context.Context, c *cluster, want int, read func(ctx context.Context, group uint32) (T, error)) ([]answer[T], error) {
+// askN asks for the answers of want groups. Fewer will do if they are a
+// majority and the others failed.
+func askN[T any](ctx context.Context, c *cluster, want int, read func(ctx context.Context, group uint32) (T, error), enough func([]answer[T]) bool) ([]answer[T], error) {
 	if len(c.groups) == 1 {
 		v, err := read(ctx, c.groups[0])
 		if err != nil {
@@ -75,19 +83,33 @@ func askN[T any](ctx context.Context, c *cluster, want int, read func(ctx contex
 	for i := range errs {
 		errs[i] = errPending
 	}
+	var patience <-chan time.Time
 	for range c.groups {
 		select {
 		case a := <-ch:
 			errs[a.group] = a.err
 			if a.err != nil {
 				c.onError(c.groups[a.group], a.err)
-				continue
+				break
 			}
-			if good = append(good, a); len(good) >= want {
-				return good, nil
-			}
+			c.lagging[a.group].Store(false)
+			good = append(good, a)
+		case <-patience:
+			c.setLagging(errs)
+			return good, nil
 		case <-ctx.Done():
 			return nil, c.quorumError(ctx, len(good), errs)
+		}
+		if len(good) < want {
+			continue
+		}
+		if enough != nil && enough(good) || c.allPendingLag(errs) {
+			return good, nil
+		}
+		if patience == nil {
+			t := time.NewTimer(straggleGrace)
+			defer t.Stop()
+			patience = t.C
 		}
 	}
 	if len(good) >= c.need { // fewer than wanted, but enough
@@ -155,11 +177,7 @@ func (c *cluster) write(ctx context.Context, write func(ctx context.Context, gro
 				failed++
 			}
 		case <-grace:
-			for i, err := range errs {
-				if errors.Is(err, errPending) {
-					c.lagging[i].Store(true)
-				}
-			}
+			c.setLagging(errs)
 			return nil
 		case <-ctx.Done():
 			return c.quorumError(ctx, ok, errs)
@@ -176,6 +194,16 @@ func (c *cluster) write(ctx context.Context, write func(ctx context.Context, gro
 				defer t.Stop()
 				grace = t.C
 			}
+		}
+	}
+}
+
+// setLagging says that the groups of which nothing was heard keep others
+// waiting. Nobody waits for them until they are heard of in time.
+func (c *cluster) setLagging(errs []error) {
+	for i, err := range errs {
+		if errors.Is(err, errPending) {
+			c.lagging[i].Store(true)
 		}
 	}
 }

@@ -2,9 +2,7 @@ package layout
 
 import (
 	"context"
-	"crypto/sha512"
 	"errors"
-	"math/rand/v2"
 	"path"
 	"time"
 )
@@ -25,7 +23,7 @@ func (fs *FS) Renew(ctx context.Context, p string) error {
 		}
 		if !rec.alive() {
 			if linked != 0 {
-				if err := fs.unlink(ctx, p, linked); err != nil {
+				if err := errors.Join(fs.withdraw(ctx, p, rec), fs.unlink(ctx, p, linked)); err != nil {
 					return err
 				}
 			}
@@ -37,23 +35,13 @@ func (fs *FS) Renew(ctx context.Context, p string) error {
 		if rec.ts >= ts {
 			return errStale
 		}
-		sum := sha512.Sum512(rec.encode())
 		renewed := *rec
 		renewed.ts = ts
-		raw := renewed.encode()
 		linked = ts
 		if _, err := fs.link(ctx, p, KindFile, rec.size(), ts); err != nil {
 			return err
 		}
-		err = fs.cluster.write(ctx, func(ctx context.Context, g uint32) error {
-			return fs.cluster.store.Write(ctx, g, fileKey(p), Write{
-				Data: [][]byte{raw}, Timestamp: ts, Flags: flagsFile, IfSum: &sum,
-			})
-		}, nil)
-		if isConflict(err) {
-			return errStale
-		}
-		return err
+		return fs.update(ctx, &renewed, rec.sum())
 	})
 }
 
@@ -72,7 +60,7 @@ func (fs *FS) DeleteOlder(ctx context.Context, p string, ts Timestamp) (gone boo
 		// need not have come to us.
 		gone, err = false, nil
 		select {
-		case <-time.After(rand.N(time.Millisecond << min(attempt, 6))):
+		case <-time.After(fs.clock.Next().spread(time.Millisecond << min(attempt, 6))):
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}
@@ -102,7 +90,7 @@ func (fs *FS) deleteOlder(ctx context.Context, p string, ts Timestamp) (gone boo
 	if !dir {
 		return false, ErrNotExist
 	}
-	alive, err := fs.deleteDir(ctx, p, ts)
+	alive, _, err := fs.deleteDir(ctx, p, ts)
 	if err != nil || alive {
 		return false, err
 	}

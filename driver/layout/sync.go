@@ -35,6 +35,8 @@ func (c *Checker) Sync(ctx context.Context, s *Sighting) ([]Finding, error) {
 		return c.syncDir(ctx, n.path)
 	case RecordTrash:
 		return c.syncTrash(ctx, n.key)
+	case RecordOwner:
+		return c.syncOwners(ctx, n.content)
 	}
 	return c.syncRecord(ctx, n.key, s)
 }

@@ -6,10 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Content that nobody needs any more is noted in the trash log of the hour and
@@ -26,6 +23,8 @@ type trashEntry struct {
 	paths []string
 	// tombstone is a path whose tombstone can go as well.
 	tombstone string
+	// unneeded: a grace period ago nobody needed it already.
+	unneeded bool
 }
 
 func (e *trashEntry) encode() []byte {
@@ -36,7 +35,12 @@ func (e *trashEntry) encode() []byte {
 	for _, p := range e.paths {
 		b = appendBytes(b, p)
 	}
-	return endFrame(appendBytes(b, e.tombstone))
+	b = appendBytes(b, e.tombstone)
+	unneeded := uint64(0)
+	if e.unneeded {
+		unneeded = 1
+	}
+	return endFrame(binary.AppendUvarint(b, unneeded))
 }
 
 func decodeTrash(b []byte) (e trashEntry, err error) {
@@ -52,6 +56,7 @@ func decodeTrash(b []byte) (e trashEntry, err error) {
 		}
 	}
 	e.tombstone = string(f.bytes())
+	e.unneeded = f.uint() != 0
 	return e, f.err()
 }
 
@@ -61,9 +66,7 @@ const hour = Timestamp(time.Hour)
 // older timestamp.
 func (fs *FS) trash(ctx context.Context, e trashEntry) error {
 	e.ts = max(e.ts, fs.clock.Next())
-	frame := e.encode()
-	b := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(frame)), uint32(len(frame)))
-	b = append(b, frame...)
+	b := appendLength(e.encode())
 	return fs.cluster.write(ctx, func(ctx context.Context, g uint32) error {
 		return fs.cluster.store.Write(ctx, g, trashKey(int64(e.ts/hour)), Write{
 			Data: [][]byte{b}, Timestamp: e.ts, Flags: flagsTrash, Append: true,
@@ -142,7 +145,7 @@ func (fs *FS) EmptyTrash(ctx context.Context) (Reaped, error) {
 func (fs *FS) emptyHour(ctx context.Context, h int64) (Reaped, error) {
 	logs, err := askN(ctx, fs.cluster, len(fs.cluster.groups), func(ctx context.Context, g uint32) ([]byte, error) {
 		return fs.readAll(ctx, g, trashKey(h))
-	})
+	}, nil)
 	if err != nil {
 		return Reaped{}, err
 	}
@@ -176,107 +179,6 @@ func (fs *FS) readAll(ctx context.Context, g uint32, key string) ([]byte, error)
 	return t.data, err
 }
 
-// reap removes what one entry names, as far as no record needs it.
-func (fs *FS) reap(ctx context.Context, e trashEntry, r *Reaped) error {
-	if !e.content.empty() {
-		needed, o, err := fs.needed(ctx, e.content.id, e.paths)
-		if isDamage(err) { // nobody can tell; fsck finds it when that has changed
-			r.Kept++
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		kept := false
-		for _, x := range e.content.extents {
-			if needed[x.id] {
-				kept = true
-				continue
-			}
-			if err := fs.removeChunks(ctx, x); err != nil {
-				return err
-			}
-			r.Chunks += x.chunks()
-		}
-		if kept {
-			r.Kept++
-		} else if len(o.paths) > 0 {
-			if err := fs.removeEverywhere(ctx, ownerKey(e.content.id)); err != nil {
-				return err
-			}
-		}
-	}
-	if e.tombstone == "" {
-		return nil
-	}
-	rec, err := fs.readRecord(ctx, e.tombstone)
-	if err != nil || rec == nil || rec.alive() {
-		return err
-	}
-	r.Tombstones++
-	return fs.removeEverywhere(ctx, fileKey(e.tombstone))
-}
-
-// needed are the extents that the records of paths and those that the owner
-// record of a content names refer to.
-//
-// A Move names its new path in the owner record before it makes that, and makes
-// it before it buries the old one. So the older paths are read first, and the
-// owner record once more at the end: no Move slips through.
-func (fs *FS) needed(ctx context.Context, id contentID, paths []string) (needed map[contentID]bool, o owners, err error) {
-	needed = make(map[contentID]bool)
-	for range maxAttempts {
-		if o, err = fs.readOwners(ctx, id); err != nil {
-			return nil, o, err
-		}
-		order := slices.Clone(o.paths) // newest first
-		for _, p := range paths {
-			if !slices.Contains(order, p) {
-				order = append(order, p)
-			}
-		}
-		for _, p := range slices.Backward(order) {
-			rec, err := fs.readRecord(ctx, p)
-			if err != nil {
-				return nil, o, err
-			}
-			if rec.unknown() {
-				return nil, o, fmt.Errorf("%w: record of %s", errDamaged, p)
-			}
-			if rec.alive() {
-				for _, x := range rec.data.extents {
-					needed[x.id] = true
-				}
-			}
-		}
-		again, err := fs.readOwners(ctx, id)
-		if err != nil || again.ts == o.ts {
-			return needed, o, err
-		}
-	}
-	return nil, o, ErrConcurrent
-}
-
-func (fs *FS) removeChunks(ctx context.Context, x extent) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(deletesAtOnce)
-	for n := range x.chunks() {
-		g.Go(func() error { return fs.removeEverywhere(ctx, chunkKey(x.id, n)) })
-	}
-	return g.Wait()
-}
-
-// removeEverywhere removes a key from every group, or says from which it
-// could not be removed.
-func (fs *FS) removeEverywhere(ctx context.Context, key string) error {
-	for _, g := range fs.cluster.groups {
-		if err := fs.cluster.store.Remove(ctx, g, key); err != nil && !isNotFound(err) {
-			return fmt.Errorf("group %d: remove %s: %w", g, key, err)
-		}
-	}
-	return nil
-}
-
 const cursorMagic = "ERh"
 
 // trashCursor is the first hour that was not emptied yet; 0: nobody knows.
@@ -299,7 +201,7 @@ func (fs *FS) trashCursor(ctx context.Context) (int64, error) {
 		}
 		h := int64(f.uint())
 		return h, f.err()
-	})
+	}, nil)
 	var cursor int64
 	for _, a := range answers {
 		cursor = max(cursor, a.value)

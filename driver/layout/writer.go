@@ -262,30 +262,38 @@ func (w *Writer) store(ctx context.Context, op string, state fileState) error {
 		}
 		data.extents = append(slices.Clone(data.extents), w.own)
 	}
+	// An upload session, which is a file with attributes, is listed from its
+	// beginning to its end: what it has become replaces what it was, in one
+	// step, as long as nobody interferes and its tombstone cannot be forgotten.
+	inPlace := w.base != nil && len(w.attrs) > 0 && w.fs.opt.Now().Sub(w.begun) < w.fs.opt.TrashGrace/2
 	var rec *fileRecord
 	err = w.fs.retry(ctx, op, w.path, func(ts Timestamp) error {
-		if w.base != nil {
+		if w.base != nil && !inPlace {
 			now, err := w.fs.readRecord(ctx, w.path)
 			if err != nil {
 				return err
 			}
+			// An earlier attempt may have got through after all.
+			mine := now.alive() && (now.same(w.base) || rec != nil && now.same(rec))
+			if !mine && rec != nil {
+				err = w.fs.withdraw(ctx, w.path, now)
+			}
 			if !now.alive() {
-				return ErrNotExist
+				return errors.Join(err, ErrNotExist)
 			}
-			if rec != nil && now.ts == rec.ts {
-				return nil // an earlier attempt got through after all
-			}
-			if now.ts != w.base.ts {
-				return ErrConcurrent
+			if !mine {
+				return errors.Join(err, ErrConcurrent)
 			}
 		}
-		rec = &fileRecord{state: state, ts: ts, mtime: ts, path: w.path, data: data, inline: inline, attrs: w.attrs}
-		if w.base == nil || len(w.attrs) == 0 {
-			return w.fs.place(ctx, rec)
+		rec = &fileRecord{
+			state: state, ts: ts, mtime: ts, path: w.path,
+			data: data, inline: inline, attrs: maps.Clone(w.attrs),
 		}
-		// A file with attributes is an upload session: listed as such from
-		// its beginning to its end, whatever its state.
-		return w.fs.writeRecord(ctx, rec)
+		if inPlace {
+			inPlace = false
+			return w.fs.update(ctx, rec, w.base.sum())
+		}
+		return w.fs.place(ctx, rec)
 	})
 	if err != nil {
 		return err
