@@ -368,6 +368,25 @@ type one struct{ *memStore }
 
 func (one) Groups() []uint32 { return []uint32{1} }
 
+// A damaged copy that claims to be newer than what was acknowledged is replaced
+// as well.
+func TestScrubReplacesDamageThatLooksNewer(t *testing.T) {
+	s := newMemStore(1, 2, 3)
+	fs := newTestFS(t, s, Options{})
+	must(t, fs.Put(context.Background(), "/file", []byte("content")))
+	s.mu.Lock()
+	v := s.groups[2]["file:/file"]
+	v.data, v.ts = []byte("damaged"), v.ts+5
+	s.groups[2]["file:/file"] = v
+	s.mu.Unlock()
+	if left := unrepaired(scrub(t, fs, true)); len(left) > 0 {
+		t.Fatal(left)
+	}
+	if f := scrub(t, fs, true); len(f) > 0 {
+		t.Fatal(f)
+	}
+}
+
 // What no group has is found and quarantined, and no longer so when it is back.
 func TestScrubQuarantines(t *testing.T) {
 	s := newMemStore(1, 2, 3)
@@ -507,4 +526,23 @@ func TestFsckBesideRegistries(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A writer that lived longer than content without a record is kept must not
+// store what may be gone.
+func TestWritersDoNotOutliveTheGraceOfContent(t *testing.T) {
+	now := time.Now()
+	fs := newTestFS(t, newMemStore(1), Options{Now: func() time.Time { return now }})
+	ctx := context.Background()
+	for size, stored := range map[int]bool{100: true, 300_000: false} {
+		w, err := fs.Create(ctx, fmt.Sprint("/", size))
+		must(t, err)
+		_, err = w.Write(randomBytes(size, 1))
+		must(t, err)
+		now = now.Add(MinContentGrace)
+		if err := w.Commit(ctx); (err == nil) != stored {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		must(t, w.Cancel(ctx))
+	}
 }

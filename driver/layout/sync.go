@@ -204,9 +204,16 @@ func (c *Checker) syncFile(ctx context.Context, p string) (findings []Finding, e
 		missing = nil // being forgotten
 	}
 	write := func(g uint32) error {
-		return c.fs.cluster.store.Write(ctx, g, fileKey(p), Write{
-			Data: [][]byte{newest.raw}, Timestamp: newest.rec.ts, Flags: flagsFile, IfNotNewer: true,
-		})
+		w := Write{Data: [][]byte{newest.raw}, Timestamp: newest.rec.ts, Flags: flagsFile, IfNotNewer: true}
+		err := c.fs.cluster.store.Write(ctx, g, fileKey(p), w)
+		if isConflict(err) {
+			// Newer and damaged: a write that was never acknowledged.
+			if _, again := c.fs.readCopy(ctx, g, p); isDamage(again) {
+				w.IfNotNewer = false
+				err = c.fs.cluster.store.Write(ctx, g, fileKey(p), w)
+			}
+		}
+		return err
 	}
 	for what, list := range map[string][]uint32{"missing record": missing, "outdated record": behind, "damaged record": bad} {
 		findings = append(findings, c.restore(what, p, "", list, write)...)
