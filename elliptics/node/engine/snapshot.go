@@ -84,6 +84,10 @@ func (p *Snapshot) ReadAt(b []byte, off int64) error {
 	return nil
 }
 
+// verifyStep is what is read at once, a number of whole blocks: what was just
+// read is verified while it is in the processor's cache.
+const verifyStep = 4 * blockSize
+
 // blockBuffers hold what is read to be verified but not asked for.
 var blockBuffers = sync.Pool{New: func() any { b := make([]byte, blockSize+headerSize+4); return &b }}
 
@@ -144,7 +148,7 @@ func (p *Snapshot) readExtent(e extent, off uint64, b []byte) error {
 		if start+uint64(len(b)) == e.dataLen {
 			n = uint64(len(b))
 		}
-		n = max(n, size)
+		n = min(max(n, size), verifyStep)
 		if err := readFull(g, b[:n], base+start); err != nil {
 			return where(err)
 		}
