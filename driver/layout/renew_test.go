@@ -93,19 +93,26 @@ func TestRenewExcludesDeletion(t *testing.T) {
 			now = now.Add(time.Hour)
 			mu.Unlock()
 			s.setFaults(nil, func() time.Duration { return time.Duration(rand.IntN(60)) * time.Microsecond })
-			early, late := r.IntN(2), r.IntN(2)
-			var wg sync.WaitGroup
 			var renewed, deleted error
 			var isGone bool
-			wg.Go(func() {
-				time.Sleep(time.Duration(early*rand.IntN(6000)) * time.Microsecond)
-				renewed = pusher.Renew(ctx, p)
-			})
-			wg.Go(func() {
-				time.Sleep(time.Duration(late*rand.IntN(600)) * time.Microsecond)
-				isGone, deleted = collector.DeleteOlder(ctx, fmt.Sprintf("/blobs/%d", seed), cutoff)
-			})
-			wg.Wait()
+			renew := func() { renewed = pusher.Renew(ctx, p) }
+			remove := func() { isGone, deleted = collector.DeleteOlder(ctx, fmt.Sprintf("/blobs/%d", seed), cutoff) }
+			switch seed % 3 {
+			case 0:
+				renew()
+				remove()
+			case 1:
+				remove()
+				renew()
+			case 2: // at the same time
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond)
+					renew()
+				})
+				wg.Go(remove)
+				wg.Wait()
+			}
 			s.setFaults(nil, nil)
 			mu.Lock()
 			now = now.Add(5 * time.Hour)
