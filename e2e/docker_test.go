@@ -69,21 +69,27 @@ func startDocker(t *testing.T) []string {
 // helloText is what the test image prints.
 const helloText = "hello from elliptics-registry"
 
+// helloProgram is a program that prints it, and needs nothing else to run.
+func helloProgram(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	source, program := filepath.Join(dir, "main.go"), filepath.Join(dir, "hello")
+	require.NoError(t, os.WriteFile(source, []byte("package main\n\nfunc main() { println(\""+helloText+"\") }\n"), 0o644))
+	must(t, []string{"CGO_ENABLED=0"}, "go", "build", "-o", program, source)
+	b, err := os.ReadFile(program)
+	require.NoError(t, err)
+	return b
+}
+
 // helloImage makes an image in the engine: a program and some layers' worth of
 // data. It cannot be built on another image, since none can be had here.
 func helloImage(t *testing.T, env []string, name string, size int64) {
 	t.Helper()
-	dir := t.TempDir()
-	source := filepath.Join(dir, "main.go")
-	require.NoError(t, os.WriteFile(source, []byte("package main\n\nfunc main() { println(\""+helloText+"\") }\n"), 0o644))
-	program := filepath.Join(dir, "hello")
-	must(t, []string{"CGO_ENABLED=0"}, "go", "build", "-o", program, source)
-	root := filepath.Join(dir, "root.tar")
+	root := filepath.Join(t.TempDir(), "root.tar")
 	f, err := os.Create(root)
 	require.NoError(t, err)
 	w := tar.NewWriter(f)
-	b, err := os.ReadFile(program)
-	require.NoError(t, err)
+	b := helloProgram(t)
 	require.NoError(t, w.WriteHeader(&tar.Header{Name: "hello", Mode: 0o755, Size: int64(len(b))}))
 	_, err = w.Write(b)
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -206,10 +207,9 @@ func parseRate(s string) (int64, error) {
 
 // source opens the old registry's files. Where no flag says otherwise they are
 // in the target's cluster.
-func (f *importV1Flags) source(ctx context.Context, s *registry.Storage) (*v1.Store, func() error, error) {
+func (f *importV1Flags) source(ctx context.Context, s *registry.Storage) (store *v1.Store, closeIt func() error, err error) {
 	client, p, closeIt := s.Client, s.Parameters, func() error { return nil }
 	if f.sourceConfig != "" || len(f.sourceNodes) > 0 {
-		var err error
 		if p, err = f.sourceParameters(); err != nil {
 			return nil, nil, err
 		}
@@ -218,44 +218,35 @@ func (f *importV1Flags) source(ctx context.Context, s *registry.Storage) (*v1.St
 			return nil, nil, fmt.Errorf("old registry: %w", err)
 		}
 		client, closeIt = other.Client, other.Close
-		wait, cancel := context.WithTimeout(ctx, sourcePatience)
-		defer cancel()
-		if err := client.Wait(wait); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("old registry: %w", err), closeIt())
-		}
 	}
-	if len(f.sourceGroups) > 0 || f.sourceNamespace != "" {
-		m := map[string]any{"cluster": client}
-		if len(f.sourceGroups) > 0 {
-			m["groups"] = strings.Join(f.sourceGroups, " ")
-		}
-		if f.sourceNamespace != "" {
-			m["namespace"] = f.sourceNamespace
-		}
-		given, err := driver.ParseParameters(m)
-		if err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("old registry: %w", err), closeIt())
-		}
-		if len(f.sourceGroups) > 0 {
-			p.Groups = given.Groups
-		}
-		if f.sourceNamespace != "" {
-			p.Namespace = given.Namespace
-		}
+	if err := f.narrow(&p, client); err != nil {
+		return nil, nil, errors.Join(err, closeIt())
 	}
-	return v1.New(session(client, p)), closeIt, nil
+	wait, cancel := context.WithTimeout(ctx, sourcePatience)
+	defer cancel()
+	if err := client.Wait(wait, p.Groups...); err != nil {
+		slog.Warn("not every group of the old registry can be reached", "error", err)
+	}
+	return v1.New(client.NewSession(p.Groups...).WithNamespace(p.Namespace)), closeIt, nil
 }
 
-// sourcePatience bounds how long the old registry's storage may take to be
-// reached.
+// sourcePatience bounds the wait for all groups of the old registry. What only
+// some of them have can be read without the others.
 const sourcePatience = 30 * time.Second
 
-func session(client *elliptics.Node, p driver.Parameters) *elliptics.Session {
-	s := client.NewSession(p.Groups...).WithNamespace(p.Namespace)
-	if p.WaitTimeout > 0 {
-		s = s.WithTimeout(p.WaitTimeout)
+// narrow sets the groups and the namespace that flags give.
+func (f *importV1Flags) narrow(p *driver.Parameters, client *elliptics.Node) error {
+	if len(f.sourceGroups) > 0 {
+		given, err := driver.ParseParameters(map[string]any{"cluster": client, "groups": strings.Join(f.sourceGroups, " ")})
+		if err != nil {
+			return fmt.Errorf("--source-groups: %w", err)
+		}
+		p.Groups = given.Groups
 	}
-	return s
+	if f.sourceNamespace != "" {
+		p.Namespace = f.sourceNamespace
+	}
+	return nil
 }
 
 func (f *importV1Flags) sourceParameters() (driver.Parameters, error) {
