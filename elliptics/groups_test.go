@@ -95,7 +95,7 @@ func TestOneGroupAway(t *testing.T) {
 // A read goes from group to group, whatever is wrong.
 func TestReadFallsBack(t *testing.T) {
 	servers, n := cluster(t, 1, 2, 3)
-	s := n.NewSession(1, 2, 3).WithTimeout(200 * time.Millisecond)
+	s := n.NewSession(1, 2, 3)
 	key := s.Key("k")
 	for i := range uint32(3) {
 		_, err := s.WithGroups(i+1).WriteData(t.Context(), key, []byte{'a' + byte(i)})
@@ -105,6 +105,10 @@ func TestReadFallsBack(t *testing.T) {
 		{Status: wire.ErrNotFound}, {Status: wire.ErrChecksum}, {Status: wire.ErrIO}, {Drop: true}, {ResetAnswer: true},
 	} {
 		failure := servers.Fail(0, wire.CmdRead, -1, f)
+		s := s
+		if f.Drop {
+			s = s.WithTimeout(500 * time.Millisecond)
+		}
 		r, err := s.Read(t.Context(), key, 0, 0)
 		require.NoError(t, err)
 		require.Equal(t, "b", string(r.Data))

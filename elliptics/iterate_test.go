@@ -167,9 +167,12 @@ func TestStrangeIterators(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := startFake(t, iterators(func(fc *fakeConn, h wire.Header, _ wire.IteratorRequest) { _, _ = fc.Write(c.answer(h)) }))
+			silent := c.is
 			n := connect(t, []string{f.remote()}, func(c *elliptics.Config) {
 				c.MaxReply = 64 << 10
-				c.WaitTimeout = 200 * time.Millisecond
+				if errors.Is(silent, elliptics.ErrTimeout) {
+					c.WaitTimeout = 500 * time.Millisecond
+				}
 			})
 			entries, errs := walk(t.Context(), n, elliptics.Iteration{Data: true})
 			require.Len(t, entries, c.keys)

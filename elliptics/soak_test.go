@@ -78,9 +78,10 @@ func TestSoak(t *testing.T) {
 	for i := range c.Len() {
 		c.Restart(i)
 	}
-	require.Eventually(t, func() bool { return connected(n) == 3 }, patience, instant)
+	patient := connect(t, c.Remotes())
+	require.Eventually(t, func() bool { return connected(patient) == 3 }, patience, instant)
 	for _, w := range workers {
-		w.check()
+		w.check(patient)
 	}
 }
 
@@ -131,24 +132,30 @@ func watchMemory(ctx context.Context, t *testing.T) {
 // of a key is the version that was acknowledged last and the one that was
 // written last, whether acknowledged or not.
 type soaker struct {
-	t       *testing.T
-	s       *elliptics.Session
-	keys    []elliptics.Key
-	acked   []uint64
-	written []uint64
-	counter elliptics.Key
-	added   int // acknowledged
-	tried   int
+	t         *testing.T
+	namespace string
+	s         *elliptics.Session
+	keys      []elliptics.Key
+	acked     []uint64
+	written   []uint64
+	counter   elliptics.Key
+	added     int // acknowledged
+	tried     int
 }
 
 func newSoaker(t *testing.T, n *elliptics.Node, i int) *soaker {
-	w := &soaker{t: t, s: n.NewSession(1, 2, 3).WithNamespace(strconv.Itoa(i))}
+	w := &soaker{t: t, namespace: strconv.Itoa(i)}
+	w.s = w.session(n)
 	for k := range 5 {
 		w.keys = append(w.keys, w.s.Key(fmt.Sprint(k)))
 	}
 	w.acked, w.written = make([]uint64, len(w.keys)), make([]uint64, len(w.keys))
 	w.counter = w.s.Key("counter")
 	return w
+}
+
+func (w *soaker) session(n *elliptics.Node) *elliptics.Session {
+	return n.NewSession(1, 2, 3).WithNamespace(w.namespace)
 }
 
 // contents of a version: nothing else may come back.
@@ -222,8 +229,10 @@ func (w *soaker) intact(key elliptics.Key, written uint64, at elliptics.Time, da
 	}
 }
 
-// check is for the time when all trouble is over.
-func (w *soaker) check() {
+// check is for the time when all trouble is over, with a client that has more
+// patience.
+func (w *soaker) check(n *elliptics.Node) {
+	w.s = w.session(n)
 	ctx := w.t.Context()
 	for i, key := range w.keys {
 		found, err := w.s.LookupLatest(ctx, key)

@@ -23,7 +23,7 @@ const patience = 20 * time.Second
 func client(t *testing.T, c *ellipticstest.Cluster) *elliptics.Node {
 	t.Helper()
 	n, err := elliptics.NewNode(elliptics.Config{
-		Remotes: c.Remotes(), WaitTimeout: time.Second, CheckTimeout: 100 * time.Millisecond,
+		Remotes: c.Remotes(), CheckTimeout: 100 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	require.NoError(t, err)
@@ -64,7 +64,11 @@ func TestFaults(t *testing.T) {
 			s := n.NewSession(1)
 			failure := cluster.Fail(0, wire.CmdWrite, 1, c.fault)
 			began := time.Now()
-			_, err := s.WriteData(t.Context(), s.Key("k"), []byte("data"))
+			first := s
+			if c.fault.Drop || c.fault.DropAnswer {
+				first = s.WithTimeout(100 * time.Millisecond)
+			}
+			_, err := first.WriteData(t.Context(), s.Key("k"), []byte("data"))
 			require.ErrorIs(t, err, c.err)
 			require.GreaterOrEqual(t, time.Since(began), c.fault.Delay)
 			require.Equal(t, 1, failure.Hits())
