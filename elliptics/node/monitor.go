@@ -186,11 +186,14 @@ func (n *Node) monitorIO() *monitorIO {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for c := range n.conns {
+		addr := c.nc.RemoteAddr().String()
+		s := io.States[addr] // connections from inside have one address
 		c.out.mu.Lock()
-		s := monitorState{SendQueue: c.out.size, InFlight: c.out.inflight}
+		s.SendQueue += c.out.size
+		s.InFlight += c.out.inflight
+		io.Output.Current += c.out.size
 		c.out.mu.Unlock()
-		io.Output.Current += s.SendQueue
-		io.States[c.nc.RemoteAddr().String()] = s
+		io.States[addr] = s
 	}
 	return io
 }
