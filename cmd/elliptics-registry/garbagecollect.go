@@ -32,7 +32,7 @@ With --offline there is no grace: the registry is stopped, or read-only
 (storage.maintenance.readonly), and you know that nobody pushes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			settings, err := flags.load()
+			settings, err := flags.loadExisting()
 			if err != nil {
 				return err
 			}

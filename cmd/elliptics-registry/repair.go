@@ -47,7 +47,7 @@ func (f *repairFlags) run(cmd *cobra.Command, flags *settingsFlags, tool func(co
 		}
 		f.options.Rate = int64(n)
 	}
-	settings, err := flags.load()
+	settings, err := flags.loadExisting()
 	if err != nil {
 		return err
 	}

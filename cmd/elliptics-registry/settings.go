@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+
 	"github.com/spf13/cobra"
 
 	"github.com/elliptics-registry/elliptics-registry/registry"
@@ -24,4 +27,19 @@ func (f *settingsFlags) load() (*registry.Settings, error) {
 		return registry.Load(f.config)
 	}
 	return registry.Default(f.data)
+}
+
+// loadExisting is load for tools that look after what is there: a new, empty
+// store would be in the best of order, and a mistake.
+func (f *settingsFlags) loadExisting() (*registry.Settings, error) {
+	settings, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	if dir := settings.Storage.Embedded; dir != "" {
+		if _, err := os.Stat(dir); err != nil {
+			return nil, fmt.Errorf("no registry keeps its data there: %w; give its --data or --config", err)
+		}
+	}
+	return settings, nil
 }
