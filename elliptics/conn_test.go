@@ -201,7 +201,7 @@ func TestIdleConnectionStays(t *testing.T) {
 			f.handle = func(c *fakeConn, h wire.Header, _ []byte) { c.reply(h, 0, wire.ErrNotSupported) }
 		})
 		n := connect(t, []string{f.remote()}, f.dialed)
-		time.Sleep(time.Hour)
+		time.Sleep(5 * time.Minute)
 		require.EqualValues(t, 2, f.dials.Load())
 		require.Equal(t, 1, connected(n))
 	})
