@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"sync"
 )
 
@@ -160,42 +159,6 @@ func (t chunkTable) check(first int, data []byte) error {
 		}
 	}
 	return nil
-}
-
-// readBlocks reads bytes [from, to) of chunk n, which has size bytes; from is
-// the start of a block, and to the end of one or of the chunk. table is nil
-// the first time. The groups are asked one after the other, see
-// Options.ReadOrder.
-func (fs *FS) readBlocks(ctx context.Context, id contentID, n, size, from, to int, table *chunkTable) (Value, []byte, chunkTable, error) {
-	groups := fs.cluster.groups
-	errs := make([]error, len(groups))
-	var order []uint32
-	if fs.opt.ReadOrder != nil {
-		order = fs.opt.ReadOrder(n)
-	}
-	var lost []uint32
-	for i := range groups {
-		at := (n + i) % len(groups)
-		if order != nil {
-			at = slices.Index(groups, order[i])
-		}
-		v, data, t, err := fs.readBlocksOf(ctx, groups[at], id, n, size, from, to, table)
-		if err == nil {
-			if len(lost) > 0 {
-				fs.healLater(id, n, size, groups[at], lost)
-			}
-			return v, data, t, nil
-		}
-		if isLost(err) {
-			lost = append(lost, groups[at])
-		}
-		if ctx.Err() != nil {
-			return Value{}, nil, t, context.Cause(ctx)
-		}
-		errs[at] = err
-		fs.cluster.onError(groups[at], fmt.Errorf("chunk %s:%d: %w", id, n, err))
-	}
-	return Value{}, nil, chunkTable{}, &QuorumError{Need: 1, Groups: groups, Errs: errs}
 }
 
 func (fs *FS) readBlocksOf(ctx context.Context, group uint32, id contentID, n, size, from, to int, table *chunkTable) (v Value, data []byte, t chunkTable, err error) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -73,6 +74,7 @@ type FS struct {
 	clock   *Clock
 	life    *lifetime
 	healer  healer
+	pace    pace
 	dirs    dirCache
 	buffers *bufferPool
 
@@ -92,6 +94,7 @@ func New(store Store, opt Options) (*FS, error) {
 	fs := &FS{
 		opt:     opt,
 		clock:   NewClock(opt.Now),
+		pace:    pace{slow: make([]atomic.Int64, len(store.Groups()))},
 		life:    newLifetime(),
 		buffers: newBufferPool(opt.ChunkSize),
 		writers: make(map[string][]*Writer),

@@ -19,6 +19,13 @@ const straggleGrace = 100 * time.Millisecond
 // decided. Its request goes on.
 var errPending = errors.New("still waiting for an answer")
 
+// maxBehind bounds the writes that wait for a group that is lagging. More are
+// not sent to it, or a frozen group would keep the data of all uploads in
+// memory; it gets what it missed from scrub, or from who reads it.
+const maxBehind = 16
+
+var errBehind = errors.New("too many writes wait for it already; it is brought up to date later")
+
 // cluster runs one request on all groups at once.
 type cluster struct {
 	store   Store
@@ -26,6 +33,7 @@ type cluster struct {
 	need    int           // a majority
 	timeout time.Duration // of one request that nobody waits for any more
 	lagging []atomic.Bool
+	writing []atomic.Int32 // writes on their way, by group
 	life    *lifetime
 	onError func(group uint32, err error)
 }
@@ -34,7 +42,7 @@ func newCluster(store Store, timeout time.Duration, life *lifetime, onError func
 	groups := store.Groups()
 	return &cluster{
 		store: store, groups: groups, need: len(groups)/2 + 1,
-		timeout: timeout, lagging: make([]atomic.Bool, len(groups)), life: life, onError: onError,
+		timeout: timeout, lagging: make([]atomic.Bool, len(groups)), writing: make([]atomic.Int32, len(groups)), life: life, onError: onError,
 	}
 }
 
@@ -148,7 +156,11 @@ func (c *cluster) write(ctx context.Context, write func(ctx context.Context, gro
 		var all sync.WaitGroup
 		for i, g := range c.groups {
 			all.Go(func() {
-				err := write(ctx, g)
+				err := errBehind
+				if c.writing[i].Add(1) <= maxBehind || !c.lagging[i].Load() {
+					err = write(ctx, g)
+				}
+				c.writing[i].Add(-1)
 				if err != nil {
 					c.onError(g, err)
 				}
