@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -134,8 +135,9 @@ func listed(t *testing.T, fs *FS, p string) bool {
 // leaves nothing behind once the trash is emptied.
 func TestConcurrentUploads(t *testing.T) {
 	s := newMemStore(1, 2, 3)
-	now := time.Now()
-	fs := newTestFS(t, s, Options{Now: func() time.Time { return now }})
+	start := time.Now()
+	var passed atomic.Int64 // read in the background, too
+	fs := newTestFS(t, s, Options{Now: func() time.Time { return start.Add(time.Duration(passed.Load())) }})
 	ctx := context.Background()
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -163,7 +165,7 @@ func TestConcurrentUploads(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	now = now.Add(5 * time.Hour)
+	passed.Store(int64(5 * time.Hour))
 	if _, err := fs.EmptyTrash(ctx); err != nil {
 		t.Fatal(err)
 	}

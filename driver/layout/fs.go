@@ -75,6 +75,7 @@ type FS struct {
 	life    *lifetime
 	healer  healer
 	pace    pace
+	tidying atomic.Int32 // logs that are mended or compacted
 	dirs    dirCache
 	buffers *bufferPool
 

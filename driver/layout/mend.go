@@ -20,6 +20,9 @@ const (
 	// mendDelay is how long groups may differ before that is more than a
 	// request on its way.
 	mendDelay = 2 * time.Second
+	// tidyAtOnce bounds such jobs, waiting ones among them. What finds no room
+	// is found again by the next reader.
+	tidyAtOnce = 64
 )
 
 // mendLater brings groups whose logs differ to the same state, in the
@@ -54,12 +57,18 @@ func (fs *FS) tend(d *dirLog, delay time.Duration, job func(context.Context) err
 	if busy {
 		return
 	}
+	done := func() {
+		fs.tidying.Add(-1)
+		d.mu.Lock()
+		d.mending = false
+		d.mu.Unlock()
+	}
+	if fs.tidying.Add(1) > tidyAtOnce {
+		done()
+		return
+	}
 	fs.life.start(delay+fs.opt.Timeout, func(ctx context.Context) {
-		defer func() {
-			d.mu.Lock()
-			d.mending = false
-			d.mu.Unlock()
-		}()
+		defer done()
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():
