@@ -136,19 +136,23 @@ func (f *importV1Flags) run(cmd *cobra.Command, args []string) (err error) {
 
 // runImport plans and runs, with progress and reports.
 func (f *importV1Flags) runImport(cmd *cobra.Command, im *publish.Importer, selected []publish.Selection) error {
+	stop := func() {}
+	if !f.quiet {
+		stop = showProgress(cmd.ErrOrStderr(), im.Progress)
+	}
 	plan, err := im.Plan(cmd.Context(), selected)
 	if err != nil {
+		stop()
 		return err
 	}
 	report := plan.Report
 	var ended error
 	if !f.dryRun {
-		stop := func() {}
-		if !f.quiet {
-			stop = showProgress(cmd.ErrOrStderr(), im.Progress)
-		}
 		report, ended = im.Run(cmd.Context(), plan)
-		stop()
+	}
+	stop()
+	if errors.Is(ended, context.Canceled) {
+		ended = errors.New("stopped; the same command goes on from here")
 	}
 	if f.report != "-" {
 		printImport(cmd.OutOrStdout(), report, f.quiet)

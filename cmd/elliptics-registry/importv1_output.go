@@ -29,11 +29,12 @@ func showProgress(w io.Writer, progress func() publish.Progress) (stop func()) {
 	}
 	clear := func() {}
 	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		bar := progressbar.NewOptions64(progress().Bytes,
+		bar := progressbar.NewOptions64(1,
 			progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(0))
 		every, show = drawEvery, func(p publish.Progress) {
 			bar.Describe(tagsDone(p))
+			bar.ChangeMax64(max(p.Bytes, 1))         // known when all tags were looked at
 			_ = bar.Set64(min(p.BytesDone, p.Bytes)) // a bar that cannot be drawn is no reason to stop
 		}
 		clear = func() { _ = bar.Clear() }
@@ -70,6 +71,9 @@ func tagsDone(p publish.Progress) string {
 // expect.
 func progressLine(p publish.Progress, passed time.Duration) string {
 	rate := float64(p.BytesDone) / passed.Seconds()
+	if p.Bytes == 0 {
+		return tagsDone(p)
+	}
 	line := fmt.Sprintf("%s; %s of %s of layers, %s/s", tagsDone(p), size(p.BytesDone), size(p.Bytes), size(int64(rate)))
 	if left := p.Bytes - p.BytesDone; left > 0 && rate > 0 {
 		line += fmt.Sprintf(", about %s left", (time.Duration(float64(left) / rate * float64(time.Second))).Round(time.Second))

@@ -45,7 +45,7 @@ func TestSelections(t *testing.T) {
 	f.push("library/ubuntu", "14.04", base)
 	f.push("library/ubuntu", "latest", base)
 	f.push("team/app", "1", app)
-	r := f.run(Options{Library: LibraryShort}, "ubuntu")
+	r := f.run(Options{Library: LibraryShort, Rate: 1 << 30}, "ubuntu")
 	requireStatus(t, r, map[string]Status{"ubuntu:14.04": Imported, "ubuntu:latest": Imported})
 	r = f.run(Options{Library: LibraryFull}, "library/ubuntu:latest")
 	requireStatus(t, r, map[string]Status{"library/ubuntu:latest": Imported})
