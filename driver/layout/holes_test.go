@@ -118,6 +118,20 @@ func TestMoveSparesWhatIsPutMeanwhile(t *testing.T) {
 	require.True(t, listed(t, fs, "/from"))
 }
 
+func TestMoveOfAFileThatIsRenewedMeanwhile(t *testing.T) {
+	s := newMemStore(1)
+	ctx := context.Background()
+	other := newTestFS(t, s, Options{})
+	b := &between{Store: s, match: func(key string, _ Write) bool { return key == fileKey("/to") }}
+	fs := newTestFS(t, b, Options{})
+	require.NoError(t, other.Put(ctx, "/from", []byte("x")))
+	b.do = func() { require.NoError(t, other.Renew(ctx, "/from")) }
+	require.NoError(t, fs.Move(ctx, "/from", "/to"))
+	mustGet(t, fs, "/to", []byte("x"))
+	mustNotExist(t, fs, "/from")
+	require.False(t, listed(t, fs, "/from"))
+}
+
 func TestTwoMovesOfOneFile(t *testing.T) {
 	s := newMemStore(1)
 	ctx := context.Background()

@@ -47,9 +47,19 @@ func (fs *FS) Move(ctx context.Context, from, to string) error {
 		}
 		// The old path loses what was moved, not what somebody has put there
 		// since: the tombstone is newer than that version and nothing else.
-		err = fs.bury(ctx, src, src.ts.after(), content{})
-		if errors.Is(err, errStale) {
-			return nil // somebody already made something newer of the old path
+		for range maxAttempts {
+			err = fs.bury(ctx, src, src.ts.after(), content{})
+			if !errors.Is(err, errStale) {
+				return err
+			}
+			now, err := fs.readRecord(ctx, from)
+			if err != nil {
+				return err
+			}
+			if !now.alive() || !now.same(src) {
+				return nil // somebody already made something newer of the old path
+			}
+			src = now // only its timestamp is newer
 		}
 		return err
 	})

@@ -318,6 +318,8 @@ func enterRenew(m *model, c *call, err error) {
 		a.not = true
 	case !errors.Is(err, ErrNotExist):
 		a.write, a.replace, a.unknown = true, []value{-1}, true // it may have linked the name again
+	default: // it may have done so for a moment
+		m.hist.add(c.to, access{what: c.String(), call: c.begin, answer: a.answer, write: true, replace: []value{-1}})
 	}
 	m.hist.add(c.to, a)
 }
