@@ -17,7 +17,11 @@
 // server answers with remains of other data (gaps behind the old end of a
 // record), accepts what makes a record unreadable (a commit beyond the
 // reservation), or loses what others have changed (tags of objects), the node
-// answers zeros or an error, and loses nothing; each such place says so. What
+// answers zeros or an error, and loses nothing; each such place says so. A
+// prepare whose data does not fit changes nothing. Of the version before, a
+// prepared record keeps the bytes but not the size: further writes to it answer
+// size 0, where a real server repeats the old size, and an append to it begins
+// at the start. What
 // was captured from real servers it answers as they did: docs/vectors.md lists
 // each operation.
 //
