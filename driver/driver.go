@@ -355,6 +355,9 @@ func (d *fileDriver) Move(ctx context.Context, from, to string) error {
 		if u.rest != dataName {
 			return errUploadPath(from)
 		}
+		if err := d.checkDigest(ctx, u, to); err != nil {
+			return distributionError(from, err)
+		}
 		source = u.session
 	}
 	if _, ok := parseUpload(to); ok {
