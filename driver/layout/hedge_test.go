@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 )
 
 // frozen is a Store of which one group answers nothing, as a stopped process
@@ -108,5 +109,26 @@ func TestFrozenGroupHoldsABoundedNumberOfWrites(t *testing.T) {
 		}
 		require.LessOrEqual(t, int(f.most.Load()), maxBehind+8) // some before it was known to lag, and the reads
 		mustGet(t, fs, "/f", bytes.Repeat([]byte{99}, 200_000))
+	})
+}
+
+// Slow is not down: a write that needs a group which others wait for already
+// waits, too, instead of failing.
+func TestManyWritesOnSlowGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newTestFS(t, newMemStore(1, 2, 3), Options{})
+		for i := range fs.cluster.lagging {
+			fs.cluster.lagging[i].Store(true)
+		}
+		var g errgroup.Group
+		for range 4 * maxBehind {
+			g.Go(func() error {
+				return fs.cluster.write(context.Background(), func(context.Context, uint32) error {
+					time.Sleep(time.Second)
+					return nil
+				}, nil)
+			})
+		}
+		require.NoError(t, g.Wait())
 	})
 }

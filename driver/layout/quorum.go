@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // straggleGrace is how long a write that a majority already holds waits for
@@ -20,8 +22,9 @@ const straggleGrace = 100 * time.Millisecond
 var errPending = errors.New("still waiting for an answer")
 
 // maxBehind bounds the writes that wait for a group that is lagging. More are
-// not sent to it, or a frozen group would keep the data of all uploads in
-// memory; it gets what it missed from scrub, or from who reads it.
+// only sent to it while their majority needs it, or a frozen group would keep
+// the data of all uploads in memory; it gets what it missed from scrub, or
+// from who reads it.
 const maxBehind = 16
 
 var errBehind = errors.New("too many writes wait for it already; it is brought up to date later")
@@ -33,17 +36,21 @@ type cluster struct {
 	need    int           // a majority
 	timeout time.Duration // of one request that nobody waits for any more
 	lagging []atomic.Bool
-	writing []atomic.Int32 // writes on their way, by group
+	writing []*semaphore.Weighted // the first maxBehind writes on their way, by group
 	life    *lifetime
 	onError func(group uint32, err error)
 }
 
 func newCluster(store Store, timeout time.Duration, life *lifetime, onError func(uint32, error)) *cluster {
 	groups := store.Groups()
-	return &cluster{
+	c := &cluster{
 		store: store, groups: groups, need: len(groups)/2 + 1,
-		timeout: timeout, lagging: make([]atomic.Bool, len(groups)), writing: make([]atomic.Int32, len(groups)), life: life, onError: onError,
+		timeout: timeout, lagging: make([]atomic.Bool, len(groups)), life: life, onError: onError,
 	}
+	for range groups {
+		c.writing = append(c.writing, semaphore.NewWeighted(maxBehind))
+	}
+	return c
 }
 
 // answer is what one group said. Not being there is an answer, too: the
@@ -146,6 +153,8 @@ func (c *cluster) write(ctx context.Context, write func(ctx context.Context, gro
 		err   error
 	}
 	ch := make(chan result, len(c.groups))
+	undecided, decide := context.WithCancel(ctx)
+	defer decide()
 	c.life.begin()
 	go func() {
 		defer c.life.end()
@@ -156,11 +165,11 @@ func (c *cluster) write(ctx context.Context, write func(ctx context.Context, gro
 		var all sync.WaitGroup
 		for i, g := range c.groups {
 			all.Go(func() {
-				err := errBehind
-				if c.writing[i].Add(1) <= maxBehind || !c.lagging[i].Load() {
+				leave, err := c.queue(undecided, i)
+				if err == nil {
 					err = write(ctx, g)
+					leave()
 				}
-				c.writing[i].Add(-1)
 				if err != nil {
 					c.onError(g, err)
 				}
@@ -208,6 +217,21 @@ func (c *cluster) write(ctx context.Context, write func(ctx context.Context, gro
 			}
 		}
 	}
+}
+
+// queue lets a write to a group begin: at once, or, while too many wait for a
+// lagging group, when one of those has ended. A write whose outcome is decided
+// before that is not sent.
+func (c *cluster) queue(undecided context.Context, group int) (leave func(), err error) {
+	places := c.writing[group]
+	switch {
+	case places.TryAcquire(1):
+	case !c.lagging[group].Load():
+		return func() {}, nil
+	case places.Acquire(undecided, 1) != nil:
+		return nil, errBehind
+	}
+	return func() { places.Release(1) }, nil
 }
 
 // setLagging says that the groups of which nothing was heard keep others
