@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -211,37 +210,9 @@ func skopeoFiles(t *testing.T, image string) map[string]string {
 		require.NoError(t, err)
 		zip, err := gzip.NewReader(bytes.NewReader(blob))
 		require.NoError(t, err)
-		untar(t, zip, files)
+		v1test.Unpack(t, zip, files)
 	}
 	return files
-}
-
-// untar adds what an archive says to files, as v1test.Image.Merged does.
-func untar(t *testing.T, r io.Reader, files map[string]string) {
-	t.Helper()
-	archive := tar.NewReader(r)
-	for {
-		h, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		require.NoError(t, err)
-		dir, base := path.Split(h.Name)
-		if removed, ok := strings.CutPrefix(base, ".wh."); ok {
-			delete(files, dir+removed)
-			continue
-		}
-		body, err := io.ReadAll(archive)
-		require.NoError(t, err)
-		switch h.Typeflag {
-		case tar.TypeSymlink:
-			files[h.Name] = "-> " + h.Linkname
-		case tar.TypeLink:
-			files[h.Name] = files[h.Linkname]
-		case tar.TypeReg:
-			files[h.Name] = string(body)
-		}
-	}
 }
 
 // requireContainer pulls an image with Docker, looks at the files of a container
@@ -258,7 +229,7 @@ func requireContainer(t *testing.T, engine []string, image string, img *v1test.I
 	require.NoError(t, err)
 	defer f.Close()
 	got := make(map[string]string)
-	untar(t, f, got)
+	v1test.Unpack(t, f, got)
 	// Docker adds files of its own to each container.
 	for _, own := range []string{".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"} {
 		delete(got, own)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -9,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"github.com/elliptics-registry/elliptics-registry/driver"
 	"github.com/elliptics-registry/elliptics-registry/driver/gc"
 	"github.com/elliptics-registry/elliptics-registry/registry"
 )
@@ -31,7 +31,7 @@ storage.elliptics.trashgrace, for those who are reading it.
 With --offline there is no grace: the registry is stopped, or read-only
 (storage.maintenance.readonly), and you know that nobody pushes.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := flags.loadExisting()
 			if err != nil {
 				return err
@@ -41,40 +41,32 @@ With --offline there is no grace: the registry is stopped, or read-only
 			}
 			logrus.SetLevel(logrus.WarnLevel) // Distribution tells of deletions that it only asks for
 			settings.Storage.Collecting = true
-			s, err := registry.OpenStorageBeside(settings.Storage)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, s.Close()) }()
-			d, err := s.Driver(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, d.Close()) }()
-			out := cmd.OutOrStdout()
-			if quiet {
-				out = io.Discard
-			}
-			opts.Out = out
-			r, err := gc.Run(cmd.Context(), d, opts)
-			if err != nil {
-				return fmt.Errorf("garbage collection: %w", err)
-			}
-			verb := "removed"
-			if opts.DryRun {
-				verb = "would remove"
-			}
-			fmt.Fprintf(out, "%s %d manifests, %d blobs (%s), %d layer links; kept %d that are too young\n",
-				verb, r.Manifests, r.Blobs, humanize.IBytes(uint64(r.Bytes)), r.LayerLinks, r.Kept)
-			if opts.DryRun {
+			return withDriver(cmd.Context(), settings.Storage, func(_ *registry.Storage, d *driver.Driver) error {
+				out := cmd.OutOrStdout()
+				if quiet {
+					out = io.Discard
+				}
+				opts.Out = out
+				r, err := gc.Run(cmd.Context(), d, opts)
+				if err != nil {
+					return fmt.Errorf("garbage collection: %w", err)
+				}
+				verb := "removed"
+				if opts.DryRun {
+					verb = "would remove"
+				}
+				fmt.Fprintf(out, "%s %d manifests, %d blobs (%s), %d layer links; kept %d that are too young\n",
+					verb, r.Manifests, r.Blobs, humanize.IBytes(uint64(r.Bytes)), r.LayerLinks, r.Kept)
+				if opts.DryRun {
+					return nil
+				}
+				t, err := d.EmptyTrash(cmd.Context())
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(out, "removed %d chunks of content that was deleted earlier\n", t.Chunks)
 				return nil
-			}
-			t, err := d.EmptyTrash(cmd.Context())
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(out, "removed %d chunks of content that was deleted earlier\n", t.Chunks)
-			return nil
+			})
 		},
 	}
 	flags.add(cmd)

@@ -112,26 +112,18 @@ func (f *importV1Flags) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := registry.OpenStorageBeside(settings.Storage)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	d, err := s.Driver(cmd.Context())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	target, err := publish.NewTarget(cmd.Context(), d)
-	if err != nil {
-		return err
-	}
-	source, closeSource, err := f.source(cmd.Context(), s)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeSource()) }()
-	return f.runImport(cmd, publish.New(source, target, opt), selected)
+	return withDriver(cmd.Context(), settings.Storage, func(s *registry.Storage, d *driver.Driver) (err error) {
+		target, err := publish.NewTarget(cmd.Context(), d)
+		if err != nil {
+			return err
+		}
+		source, closeSource, err := f.source(cmd.Context(), s)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, closeSource()) }()
+		return f.runImport(cmd, publish.New(source, target, opt), selected)
+	})
 }
 
 // runImport plans and runs, with progress and reports.

@@ -35,8 +35,11 @@ func (f *repairFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print findings only")
 }
 
+// repairTool is what goes over the storage.
+type repairTool func(context.Context, *driver.Driver, repair.Options) (*repair.Report, error)
+
 // run opens the storage and lets one of the tools go over it.
-func (f *repairFlags) run(cmd *cobra.Command, flags *settingsFlags, tool func(context.Context, *driver.Driver, repair.Options) (*repair.Report, error)) (err error) {
+func (f *repairFlags) run(cmd *cobra.Command, flags *settingsFlags, tool repairTool) error {
 	if f.options.Parallel < 1 || f.options.Parallel > 64 {
 		return fmt.Errorf("--parallel %d: a number from 1 to 64 is expected", f.options.Parallel)
 	}
@@ -52,17 +55,13 @@ func (f *repairFlags) run(cmd *cobra.Command, flags *settingsFlags, tool func(co
 		return err
 	}
 	settings.Storage.Inspecting = true
-	s, err := registry.OpenStorageBeside(settings.Storage)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	d, err := s.Driver(cmd.Context())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
+	return withDriver(cmd.Context(), settings.Storage, func(_ *registry.Storage, d *driver.Driver) error {
+		return f.report(cmd, d, tool)
+	})
+}
 
+// report runs a tool and tells what it finds.
+func (f *repairFlags) report(cmd *cobra.Command, d *driver.Driver, tool repairTool) error {
 	out := cmd.OutOrStdout()
 	show := newProgress(cmd.ErrOrStderr(), cmd.Name(), f.quiet)
 	f.options.Progress = show.update

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/elliptics-registry/elliptics-registry/driver"
 	"github.com/elliptics-registry/elliptics-registry/registry"
 )
 
@@ -42,4 +45,19 @@ func (f *settingsFlags) loadExisting() (*registry.Settings, error) {
 		}
 	}
 	return settings, nil
+}
+
+// withDriver lets a tool work on the storage, beside a registry that runs on it.
+func withDriver(ctx context.Context, p driver.Parameters, tool func(*registry.Storage, *driver.Driver) error) (err error) {
+	s, err := registry.OpenStorageBeside(p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	d, err := s.Driver(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return tool(s, d)
 }

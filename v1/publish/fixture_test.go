@@ -1,18 +1,14 @@
 package publish
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"maps"
 	"os"
-	"path"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -218,7 +214,7 @@ func (f *fixture) pull(name string) pulled {
 		plain, err := io.ReadAll(zip)
 		require.NoError(f, err)
 		require.Equal(f, p.image.RootFS.DiffIDs[i], digest.FromBytes(plain))
-		unpack(f.TB, plain, p.files)
+		v1test.Unpack(f.TB, bytes.NewReader(plain), p.files)
 	}
 	layers := 0
 	for _, h := range p.image.History {
@@ -228,34 +224,6 @@ func (f *fixture) pull(name string) pulled {
 	}
 	require.Equal(f, len(p.manifest.Layers), layers, "the history has one step for each layer")
 	return p
-}
-
-// unpack does to files what a layer says.
-func unpack(t testing.TB, layer []byte, files map[string]string) {
-	t.Helper()
-	r := tar.NewReader(bytes.NewReader(layer))
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		require.NoError(t, err)
-		dir, base := path.Split(h.Name)
-		if removed, ok := strings.CutPrefix(base, ".wh."); ok {
-			delete(files, dir+removed)
-			continue
-		}
-		body, err := io.ReadAll(r)
-		require.NoError(t, err)
-		switch h.Typeflag {
-		case tar.TypeSymlink:
-			files[h.Name] = "-> " + h.Linkname
-		case tar.TypeLink:
-			files[h.Name] = files[h.Linkname]
-		default:
-			files[h.Name] = string(body)
-		}
-	}
 }
 
 // requireImage compares what is pulled with what was pushed.

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -175,6 +176,35 @@ func (i *Image) Merged() map[string]string {
 		}
 	}
 	return all
+}
+
+// Unpack does to files what a layer, or the archive of a container, says; it
+// speaks of files as Merged does.
+func Unpack(t testing.TB, r io.Reader, files map[string]string) {
+	t.Helper()
+	archive := tar.NewReader(r)
+	for {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoError(t, err)
+		dir, base := path.Split(h.Name)
+		if removed, ok := strings.CutPrefix(base, ".wh."); ok {
+			delete(files, dir+removed)
+			continue
+		}
+		switch h.Typeflag {
+		case tar.TypeSymlink:
+			files[h.Name] = "-> " + h.Linkname
+		case tar.TypeLink:
+			files[h.Name] = files[h.Linkname]
+		case tar.TypeReg:
+			body, err := io.ReadAll(archive)
+			require.NoError(t, err)
+			files[h.Name] = string(body)
+		}
+	}
 }
 
 // Checksum is what the registry computed over an image.
