@@ -87,6 +87,7 @@ type oldFile struct {
 	settings  map[string]any
 	env       func(string) (string, bool)
 	variables map[string]string // of the keys whose value is _env:…
+	includes  int               // by the flavor that is being put together
 }
 
 // choose returns the settings of the chosen flavor.
@@ -112,12 +113,25 @@ func (o *oldFile) choose() (map[string]any, error) {
 	return flavor, nil
 }
 
+// maxIncludes bounds the flavors that one flavor includes, directly or not.
+const maxIncludes = 1000
+
 // inherit returns a flavor with what it includes by name. What YAML itself
 // merges (<<: *common) is there already.
 func (o *oldFile) inherit(name string, within []string) (map[string]any, error) {
 	flavor, ok := o.file[name].(map[string]any)
-	if !ok {
+	switch {
+	case ok:
+	case len(within) > 0:
+		return nil, fmt.Errorf("flavor %s includes %s, which is not in the file", within[len(within)-1], name)
+	default:
 		return nil, fmt.Errorf("flavor %s is not in the file; choose one with %s in the environment: %s", name, flavorVariable, strings.Join(o.flavors(), ", "))
+	}
+	if len(within) == 0 {
+		o.includes = 0
+	}
+	if o.includes++; o.includes > maxIncludes { // a few lines can include each other for ever
+		return nil, fmt.Errorf("flavor %s includes more than %d others", within[0], maxIncludes)
 	}
 	if slices.Contains(within, name) {
 		return nil, fmt.Errorf("flavor %s includes itself: %s", name, strings.Join(append(within, name), ", "))

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -170,6 +171,11 @@ storage:
 
 func TestOldConfigurationsThatAreRefused(t *testing.T) {
 	const old = "testdata/old/"
+	endless := "dev: {storage: elliptics, include: [f0, f0]}\n"
+	endless += "f60: {loglevel: info}\n"
+	for i := range 60 { // each doubles the one before
+		endless += fmt.Sprintf("f%d: {include: [f%d, f%d]}\n", i, i+1, i+1)
+	}
 	for name, c := range map[string]struct {
 		path string
 		env  []string
@@ -192,6 +198,8 @@ func TestOldConfigurationsThatAreRefused(t *testing.T) {
 		"a bad family":      {file(t, "storage: elliptics\nelliptics_nodes: a:1\nelliptics_addr_family: 4\n"), nil, `elliptics_addr_family: bad value "4"`},
 		"a contradiction":   {file(t, "storage: elliptics\nelliptics_nodes: a:1:2\nelliptics_verbosity: 1\nelliptics_loglevel: debug\n"), nil, "elliptics_loglevel and elliptics_verbosity contradict each other"},
 		"a strange include": {file(t, "dev:\n  storage: elliptics\n  include: 5\n"), nil, `dev.include: bad value "5"; expected the name of a flavor`},
+		"a lost include":    {file(t, "dev:\n  storage: elliptics\n  include: nowhere\nprod:\n  storage: elliptics\n"), nil, "flavor dev includes nowhere, which is not in the file"},
+		"endless includes":  {file(t, endless), nil, "flavor dev includes more than 1000 others"},
 		"a strange default": {file(t, "storage: elliptics\nelliptics_nodes: '_env:NODES:[a'\n"), nil, "elliptics_nodes: the value of NODES in the environment, or its default, is no YAML"},
 		"no storage":        {file(t, "a:\n  storage: s3\ndev:\n  loglevel: info\n"), nil, "storage: missing in flavor dev; expected storage: elliptics"},
 	} {
