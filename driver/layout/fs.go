@@ -17,7 +17,8 @@ type Options struct {
 	// It is recorded with each file, so it can change at any time.
 	ChunkSize int
 	// ChunksInFlight bounds the chunks that one writer sends at once, beside
-	// the one that it fills; default 2.
+	// the one that it fills; default 4. Fewer leave the disk idle between two
+	// syncs.
 	ChunksInFlight int
 	// TrashGrace is how long content is kept after nobody needs it any more,
 	// for readers that are in the middle of it; default 1 hour. No upload
@@ -49,7 +50,7 @@ func (o *Options) fill() error {
 		return fmt.Errorf("chunk size of %d bytes: %d to %d expected", o.ChunkSize, inlineLimit, maxChunkSize)
 	}
 	if o.ChunksInFlight == 0 {
-		o.ChunksInFlight = 2
+		o.ChunksInFlight = 4
 	}
 	if o.TrashGrace == 0 {
 		o.TrashGrace = time.Hour
