@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -25,10 +26,15 @@ const (
 
 // BenchmarkMove moves the layers of an image from one node to another: as they
 // are, and as an image of today. Both do four at once, in bytes as the old
-// registry has them.
+// registry has them. The nodes are its own, in this process, or those whose
+// remotes ELLIPTICS_BENCH_SOURCE and ELLIPTICS_BENCH_TARGET name: there it
+// fills namespaces of its own in group 1 and leaves them.
 func BenchmarkMove(b *testing.B) {
 	for _, compression := range []v1test.Compression{v1test.Gzip, v1test.Plain} {
-		f := startOn(b, durableNode(b), durableNode(b), 1)
+		f := startOn(b, benchNode(b, "ELLIPTICS_BENCH_SOURCE"), benchNode(b, "ELLIPTICS_BENCH_TARGET"), 1)
+		run := fmt.Sprint("bench ", time.Now().UnixNano())
+		f.session = f.session.WithNamespace(run)
+		f.store = v1.New(f.session)
 		img, total := f.benchImage(compression)
 		stored := "stored=plain/"
 		if compression == v1test.Gzip {
@@ -39,14 +45,14 @@ func BenchmarkMove(b *testing.B) {
 			b.SetBytes(total)
 			for b.Loop() {
 				iteration++
-				f.copyLayers(img, fmt.Sprint("copy ", iteration))
+				f.copyLayers(img, fmt.Sprint(run, " copy ", iteration))
 			}
 		})
 		b.Run(stored+"import", func(b *testing.B) {
 			b.SetBytes(total)
 			for b.Loop() {
 				iteration++
-				f.aim(fmt.Sprint("import ", iteration))
+				f.aim(fmt.Sprint(run, " import ", iteration))
 				r := f.run(Options{Jobs: benchJobs}, "team/large:1")
 				require.Equal(b, 1, r.Count(Imported), r.Tags[0].Reason)
 			}
@@ -60,8 +66,13 @@ type oneNode struct{ remote string }
 
 func (n oneNode) Remotes() []string { return []string{n.remote} }
 
-func durableNode(b *testing.B) oneNode {
+// benchNode is the node that a variable names. Else it is one whose writes are
+// on the disk when it acknowledges them, as those of `elliptics-registry node`.
+func benchNode(b *testing.B, variable string) oneNode {
 	b.Helper()
+	if remote := os.Getenv(variable); remote != "" {
+		return oneNode{remote}
+	}
 	n, err := node.OpenDir(b.TempDir(), []uint32{1}, node.Config{Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(b, err)
 	b.Cleanup(func() { n.Close() })
